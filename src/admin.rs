@@ -1,0 +1,3 @@
+//! What operators and their machines ask the gateway itself, on addresses of its own.
+
+pub mod health;

@@ -1,0 +1,72 @@
+//! `/healthz` and `/readyz`. Nothing here is secret, so the address may be open.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use crate::sessions::Sessions;
+
+/// A probe that has not asked by then is not one.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Answers until the process ends.
+pub async fn serve(listener: TcpListener, sessions: Sessions, draining: Arc<AtomicBool>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let (sessions, draining) = (sessions.clone(), draining.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let response = answer(request.uri().path(), &sessions, draining.load(Ordering::Relaxed));
+            async move { Ok::<_, Infallible>(response) }
+        });
+        tokio::spawn(async move {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            // A probe that leaves is none of our business.
+            let _ = connection.await;
+        });
+    }
+}
+
+/// `/healthz`: the process runs. `/readyz`: it has spoken to the database once and is not shutting down; a
+/// database that goes away later is told in the body only, because all gateways going unready together would
+/// be an outage of everything.
+fn answer(path: &str, sessions: &Sessions, draining: bool) -> Response<Full<Bytes>> {
+    let state = sessions.store().state();
+    let database = serde_json::json!({
+        "contacted": state.was_contacted(),
+        "away": state.is_away(),
+        "cause": state.cause(),
+    });
+    let (status, body) = match path {
+        "/healthz" => (StatusCode::OK, serde_json::json!({ "status": "ok" })),
+        "/readyz" => {
+            let ready = state.was_contacted() && !draining;
+            let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, serde_json::json!({ "ready": ready, "draining": draining, "database": database }))
+        }
+        _ => (StatusCode::NOT_FOUND, serde_json::json!({ "detail": "there are /healthz and /readyz" })),
+    };
+    let mut response = Response::new(Full::from(body.to_string()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,130 @@
+//! `X-Session`: what an upstream is told about the visitor, as one compact JWS.
+//!
+//! The claims and their order are [`claims`]; which part of a session is told is [`projection`];
+//! the ids that stand for a session key are [`opaque`]; how a receiver checks all that is
+//! [`verify`]. Here they are signed: HMAC-SHA256 (RFC 7518, 3.2) over `base64url(header) "."
+//! base64url(payload)` (RFC 7515, 5.1), with everything that is the same for each request computed
+//! once.
+
+pub mod claims;
+pub mod opaque;
+pub mod projection;
+pub mod verify;
+
+use std::fmt;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+pub use self::{
+    claims::{Claims, Contents, Known, Visitor, Withheld, jti, req},
+    opaque::Opaque,
+    projection::{NotPortable, project},
+    verify::{BadToken, verify},
+};
+use crate::json;
+
+/// The `typ` of an assertion: it carries the version, and keeps the token from being taken for
+/// another kind (RFC 8725, 3.11).
+pub const TYP: &str = "x-session.v1+jwt";
+
+type HmacSha256 = Hmac<Sha256>;
+
+/// Length of a base64url SHA-256 MAC.
+const SIGNATURE: usize = 43;
+
+/// Signs with one of an upstream's keys.
+#[derive(Clone)]
+pub struct Signer {
+    /// The encoded header and its dot.
+    head: String,
+    /// Keyed, and fed with `head`.
+    mac: HmacSha256,
+}
+
+/// A signed assertion. It is a bearer's word for who is calling: never logged.
+pub struct Token {
+    /// The value of `X-Session`: ASCII, base64url and two dots.
+    pub text: String,
+    /// Whether the session's contents were left out because the token would have been too large.
+    pub too_large: bool,
+}
+
+impl Signer {
+    /// Prepares signing with this key. The secret is used as it is, whatever its length (RFC 2104).
+    pub fn new(kid: &str, secret: &[u8]) -> Self {
+        let mut header = String::from("{\"alg\":\"HS256\",\"kid\":");
+        json::quote(&mut header, kid);
+        header.push_str(",\"typ\":\"");
+        header.push_str(TYP);
+        header.push_str("\"}");
+        let mut head = URL_SAFE_NO_PAD.encode(header);
+        head.push('.');
+        let mut mac = keyed(secret);
+        mac.update(head.as_bytes());
+        Self { head, mac }
+    }
+
+    /// The signed claims, in at most `max_bytes` where leaving out the session's contents achieves
+    /// that.
+    pub fn token(&self, claims: &Claims<'_>, max_bytes: usize) -> Token {
+        let payload = claims.payload();
+        if self.length(payload.len()) > max_bytes
+            && let Some(payload) = claims.payload_too_large()
+        {
+            return Token {
+                text: self.sign(payload.as_bytes()),
+                too_large: true,
+            };
+        }
+        Token {
+            text: self.sign(payload.as_bytes()),
+            too_large: false,
+        }
+    }
+
+    /// The compact JWS of this payload.
+    pub fn sign(&self, payload: &[u8]) -> String {
+        let mut token = String::with_capacity(self.length(payload.len()));
+        token.push_str(&self.head);
+        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+        let mut mac = self.mac.clone();
+        mac.update(&token.as_bytes()[self.head.len()..]);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(mac.finalize().into_bytes(), &mut token);
+        token
+    }
+
+    /// The length of a token over a payload of so many bytes.
+    fn length(&self, payload: usize) -> usize {
+        self.head.len() + (payload * 4).div_ceil(3) + 1 + SIGNATURE
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Signer(redacted)")
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(redacted)")
+    }
+}
+
+/// HMAC-SHA256 with this key. A key of any length is good (RFC 2104, 2), so unlike the crate's own
+/// constructor from a slice this one has nothing to refuse.
+fn keyed(secret: &[u8]) -> HmacSha256 {
+    let mut block = [0; 64];
+    if secret.len() > block.len() {
+        block[..32].copy_from_slice(&Sha256::digest(secret));
+    } else {
+        block[..secret.len()].copy_from_slice(secret);
+    }
+    HmacSha256::new(&block.into())
+}
+
+#[cfg(test)]
+mod tests;

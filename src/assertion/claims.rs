@@ -1,0 +1,189 @@
+//! The claims of an assertion, in the order in which they are written.
+
+use std::fmt::Write;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+
+use crate::json;
+
+/// What one request to one upstream is told.
+#[derive(Clone, Copy)]
+pub struct Claims<'a> {
+    /// The gateway's `issuer`.
+    pub iss: &'a str,
+    /// The upstream's name.
+    pub aud: &'a str,
+    /// Now, in Unix seconds.
+    pub iat: i64,
+    /// How long the token is good, in seconds.
+    pub ttl: u64,
+    /// [`jti()`], new for each try at an upstream.
+    pub jti: &'a str,
+    /// [`req()`] of the request as it goes out.
+    pub req: &'a str,
+    /// Who is calling.
+    pub visitor: Visitor<'a>,
+}
+
+/// Who is calling, as far as the gateway may say.
+#[derive(Clone, Copy)]
+pub enum Visitor<'a> {
+    /// Nobody: no session cookie, or none that names a live row. The session is empty.
+    Nobody,
+    /// A known session, logged in or not.
+    Known(Known<'a>),
+    /// Nobody knows.
+    Withheld(Withheld),
+}
+
+/// A known session.
+#[derive(Clone, Copy)]
+pub struct Known<'a> {
+    /// [`super::Opaque::sid`].
+    pub sid: &'a str,
+    /// When the row expires, in Unix seconds.
+    pub session_exp: i64,
+    /// The logged-in user's primary key.
+    pub sub: Option<&'a str>,
+    /// The session's contents.
+    pub contents: Contents<'a>,
+}
+
+/// What is told of a known session's contents.
+#[derive(Clone, Copy)]
+pub enum Contents<'a> {
+    /// These.
+    Told {
+        /// The `session` member: [`super::project`].
+        session: &'a str,
+        /// Its version: [`super::Opaque::rev`].
+        rev: &'a str,
+    },
+    /// A value among them is JSON for Python only, so that verifiers would refuse the token.
+    NotJson,
+}
+
+/// Why not even `sid` is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// The route does not read sessions.
+    Off,
+    /// A row exists but cannot be verified.
+    Unreadable,
+    /// The database is away, and the route is configured to go on without it.
+    Unavailable,
+}
+
+impl Withheld {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Unreadable => "unreadable",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl Claims<'_> {
+    /// The JSON of the claims: ASCII, without blanks.
+    pub fn payload(&self) -> String {
+        let mut out = self.common();
+        match &self.visitor {
+            Visitor::Nobody => out.push_str(",\"session\":{}"),
+            Visitor::Withheld(why) => member(&mut out, "withheld", why.as_str()),
+            Visitor::Known(known) => match known.contents {
+                Contents::Told { session, rev } => {
+                    known.write(&mut out, Some(rev));
+                    out.push_str(",\"session\":");
+                    out.push_str(session);
+                }
+                Contents::NotJson => {
+                    known.write(&mut out, None);
+                    member(&mut out, "withheld", "not_json");
+                }
+            },
+        }
+        out.push('}');
+        out
+    }
+
+    /// The same claims without the session's contents, which were too large; `None` where there is
+    /// nothing to leave out. `rev` stays: a patch may still be made conditional on what was not
+    /// told.
+    pub(super) fn payload_too_large(&self) -> Option<String> {
+        let Visitor::Known(known) = &self.visitor else {
+            return None;
+        };
+        let Contents::Told { rev, .. } = known.contents else {
+            return None;
+        };
+        let mut out = self.common();
+        known.write(&mut out, Some(rev));
+        member(&mut out, "withheld", "too_large");
+        out.push('}');
+        Some(out)
+    }
+
+    /// The object's beginning, up to `req`.
+    fn common(&self) -> String {
+        let session = match self.visitor {
+            Visitor::Known(Known {
+                contents: Contents::Told { session, .. },
+                ..
+            }) => session.len(),
+            _ => 0,
+        };
+        // The other claims come to 300 bytes with names and values of usual length.
+        let mut out = String::with_capacity(session + 384);
+        out.push_str("{\"iss\":");
+        json::quote(&mut out, self.iss);
+        member(&mut out, "aud", self.aud);
+        number(&mut out, "iat", self.iat);
+        number(&mut out, "exp", self.iat.saturating_add_unsigned(self.ttl));
+        member(&mut out, "jti", self.jti);
+        member(&mut out, "req", self.req);
+        out
+    }
+}
+
+impl Known<'_> {
+    fn write(&self, out: &mut String, rev: Option<&str>) {
+        member(out, "sid", self.sid);
+        if let Some(rev) = rev {
+            member(out, "rev", rev);
+        }
+        number(out, "session_exp", self.session_exp);
+        if let Some(sub) = self.sub {
+            member(out, "sub", sub);
+        }
+    }
+}
+
+fn member(out: &mut String, name: &str, value: &str) {
+    out.push_str(",\"");
+    out.push_str(name);
+    out.push_str("\":");
+    json::quote(out, value);
+}
+
+fn number(out: &mut String, name: &str, value: i64) {
+    // Writing to a String cannot fail.
+    let _ = write!(out, ",\"{name}\":{value}");
+}
+
+/// A new `jti`: 128 random bits, base64url.
+pub fn jti() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>())
+}
+
+/// The `req` claim: which request a token belongs to, as the upstream gets it.
+///
+/// A hash, so that a long URL does not stand in the request twice, nor a secret in it.
+pub fn req(method: &str, host: &str, target: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [method, " ", host, " ", target] {
+        hash.update(part);
+    }
+    URL_SAFE_NO_PAD.encode(hash.finalize())
+}

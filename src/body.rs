@@ -1,0 +1,249 @@
+//! Bodies as they stream through: bounded in size and in silence, with reserved names kept out of trailers.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::reserved;
+
+/// Why a body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The other side broke it off or sent something that is not HTTP.
+    #[error("the body broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// Over `limits.request_body`.
+    #[error("the body is larger than allowed")]
+    TooLarge,
+    /// Silence for longer than allowed.
+    #[error("the body made no progress in time")]
+    Idle,
+}
+
+/// A body that is streamed on, or one of the gateway's own.
+#[derive(Debug, Default)]
+pub enum Body {
+    /// No bytes.
+    #[default]
+    Empty,
+    /// These bytes.
+    Full(Bytes),
+    /// Somebody else's bytes as they come.
+    Stream(Box<Stream>),
+}
+
+/// A body under way. Boxed: it is far larger than the usual empty one.
+pub struct Stream {
+    inner: Incoming,
+    remaining: Option<u64>,
+    idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    watch: Option<Arc<Watch>>,
+    at_end: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").finish_non_exhaustive()
+    }
+}
+
+/// What is seen of a request body from beside it: when it last moved, and why it failed.
+#[derive(Debug)]
+pub struct Watch {
+    start: Instant,
+    moved: AtomicU64,
+    too_large: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            moved: AtomicU64::new(0),
+            too_large: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        }
+    }
+
+    /// When a byte last came.
+    pub fn last_moved(&self) -> Instant {
+        self.start + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+    }
+
+    /// Whether the body was cut for its size.
+    pub fn was_too_large(&self) -> bool {
+        self.too_large.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client's side of the body failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    fn moved(&self) {
+        let elapsed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.moved.store(elapsed, Ordering::Relaxed);
+    }
+}
+
+impl Body {
+    /// A request's body on its way to the upstream: at most `most` bytes, never silent for longer than `idle`.
+    pub fn request(inner: Incoming, most: Option<u64>, idle: Duration) -> (Self, Option<Arc<Watch>>) {
+        if inner.is_end_stream() {
+            return (Self::Empty, None);
+        }
+        let watch = Arc::new(Watch::new());
+        let stream = Stream {
+            inner,
+            remaining: most,
+            idle,
+            timer: None,
+            watch: Some(watch.clone()),
+            at_end: None,
+        };
+        (Self::Stream(Box::new(stream)), Some(watch))
+    }
+
+    /// A response's body on its way to the client. `at_end` runs when the whole of it was read, and only then.
+    pub fn response(inner: Incoming, idle: Duration, at_end: impl FnOnce() + Send + 'static) -> Self {
+        if inner.is_end_stream() {
+            at_end();
+            // Keeps the size that a HEAD or 304 answer speaks of: hyper takes it from the field.
+            return Self::Empty;
+        }
+        let stream = Stream {
+            inner,
+            remaining: None,
+            idle,
+            timer: None,
+            watch: None,
+            at_end: Some(Box::new(at_end)),
+        };
+        Self::Stream(Box::new(stream))
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::Full(text.into())
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *self = Self::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Self::Stream(stream) => stream.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_empty(),
+            Self::Stream(stream) => stream.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(stream) => stream.inner.size_hint(),
+        }
+    }
+}
+
+impl Stream {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        if polled.is_pending() {
+            // Only a body that keeps somebody waiting pays for a timer.
+            let idle = self.idle;
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+            ready!(timer.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(self.fail(BodyError::Idle))));
+        }
+        self.timer = None;
+        if let Some(watch) = &self.watch {
+            watch.moved();
+        }
+        let Some(frame) = ready!(polled) else {
+            self.end();
+            return Poll::Ready(None);
+        };
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => return Poll::Ready(Some(Err(self.fail(error.into())))),
+        };
+        if let (Some(remaining), Some(data)) = (&mut self.remaining, frame.data_ref()) {
+            match remaining.checked_sub(data.len() as u64) {
+                Some(left) => *remaining = left,
+                None => return Poll::Ready(Some(Err(self.fail(BodyError::TooLarge)))),
+            }
+        }
+        if self.inner.is_end_stream() {
+            self.end();
+        }
+        Poll::Ready(Some(Ok(without_reserved_trailers(frame))))
+    }
+
+    fn end(&mut self) {
+        if let Some(at_end) = self.at_end.take() {
+            at_end();
+        }
+    }
+
+    fn fail(&mut self, error: BodyError) -> BodyError {
+        if let Some(watch) = &self.watch {
+            watch.too_large.store(matches!(error, BodyError::TooLarge), Ordering::Relaxed);
+            watch.failed.store(true, Ordering::Relaxed);
+        }
+        error
+    }
+}
+
+fn without_reserved_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    if frame.is_data() {
+        return frame;
+    }
+    match frame.into_trailers() {
+        Ok(trailers) => Frame::trailers(scrubbed(trailers)),
+        Err(frame) => frame,
+    }
+}
+
+fn scrubbed(mut trailers: HeaderMap) -> HeaderMap {
+    let reserved: Vec<_> =
+        trailers.keys().filter(|name| reserved::in_response(name.as_str())).cloned().collect();
+    for name in reserved {
+        trailers.remove(name);
+    }
+    trailers
+}

@@ -1,0 +1,87 @@
+//! `run`: the gateway itself.
+
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+
+use tokio::{runtime, signal};
+
+use super::failure;
+use crate::{
+    config::{Config, LoadOptions},
+    gateway::Gateway,
+    server::Server,
+    sessions::Sessions,
+    store::OpenError,
+};
+
+/// How long the database is waited for at the start. One that is away must not keep a gateway from starting.
+const FIRST_CONTACT: Duration = Duration::from_secs(2);
+
+/// Runs until SIGINT or SIGTERM.
+pub fn run(path: &Path) -> ExitCode {
+    let environment = |name: &str| std::env::var_os(name);
+    let loaded = match Config::load(path, &environment, LoadOptions::default()) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            for problem in problems {
+                eprintln!("{problem}");
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    for remark in &loaded.remarks {
+        tracing::warn!("{remark}");
+    }
+    match block_on(serve(loaded.config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => failure(&sentence, 1),
+    }
+}
+
+/// Runs a future on the runtime that serves requests.
+pub(super) fn block_on(future: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("no threads could be started: {error}"))?;
+    runtime.block_on(future)
+}
+
+async fn serve(config: Config) -> Result<(), String> {
+    let sessions = Sessions::open(&config).map_err(describe)?;
+    // Before the first socket opens: a wrong database address should not look like a running gateway.
+    sessions.store().first_contact(FIRST_CONTACT).await.map_err(describe)?;
+    let server = Server::bind(&config).await.map_err(|error| error.to_string())?;
+    let gateway = Arc::new(Gateway::new(config, sessions));
+    server.run(gateway, stopped()).await;
+    Ok(())
+}
+
+fn describe(error: OpenError) -> String {
+    match error {
+        OpenError::Refused(cause) => format!(
+            "the session database said no: {cause}. Check [django] database and table, and that \
+             `manage.py migrate` has run"
+        ),
+        other => other.to_string(),
+    }
+}
+
+/// Ready when the process is asked to end.
+pub(super) async fn stopped() {
+    let interrupted = signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        let Ok(mut terminated) = signal::unix::signal(signal::unix::SignalKind::terminate()) else {
+            let _ = interrupted.await;
+            return;
+        };
+        tokio::select! {
+            _ = interrupted => {}
+            _ = terminated.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = interrupted.await;
+    }
+}

@@ -1,0 +1,417 @@
+//! `gateway.toml`, parsed into a [`Config`] that is right by construction.
+//!
+//! The file types are strict: an unknown key, a duplicate, an unused upstream, two routes that clash are
+//! errors with file, line, column and a suggestion. Everything above this module works with [`Config`] only.
+
+mod item;
+mod keys;
+mod load;
+pub mod protected;
+mod report;
+mod routes;
+pub mod secret;
+mod secrets;
+mod site;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod upstreams;
+mod value;
+
+use std::{
+    cell::RefCell, ffi::OsString, fs, net::SocketAddr, path::Path, path::PathBuf, time::Duration,
+};
+
+use ipnet::IpNet;
+use toml::de::DeTable;
+
+pub use self::{
+    protected::Protected,
+    report::{Position, Problem, Remark},
+    secret::Secret,
+};
+use self::{
+    report::Report,
+    tree::{Context, Table},
+};
+use crate::path::{EncodedSlashes, Prefix};
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `writes`: `false` turns every accepted change into `session-not-saved`.
+    pub writes: bool,
+    /// `shutdown_grace`: how long requests and writes under way may take after SIGTERM.
+    pub shutdown_grace: Duration,
+    /// `[[listener]]`.
+    pub listeners: Vec<Listener>,
+    /// `[health] address`.
+    pub health: Option<SocketAddr>,
+    /// `[gateway]`.
+    pub gateway: Gateway,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[timeouts]`.
+    pub timeouts: Timeouts,
+    /// `[django]`.
+    pub django: Django,
+    /// `[upstream.X]`, in the order of the file.
+    pub upstreams: Vec<Upstream>,
+    /// `[[route]]`, in the order of the file.
+    pub routes: Vec<Route>,
+}
+
+/// How [`Config::load`] reads a file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions {
+    /// Neither environment variables nor files of secrets need to be there; placeholders stand in for them.
+    /// Such a configuration is for checking only.
+    pub without_secrets: bool,
+}
+
+/// A configuration, and what it does not fail for.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What one should know about it, in the order of the file.
+    pub remarks: Vec<Remark>,
+}
+
+impl Config {
+    /// Reads a configuration file; `env` looks up environment variables. Relative paths in the file start
+    /// at its folder.
+    ///
+    /// # Errors
+    /// Every problem, in the order of the file: what is not TOML ends the reading at once, all else is
+    /// collected.
+    pub fn load(
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<OsString>,
+        options: LoadOptions,
+    ) -> Result<Loaded, Vec<Problem>> {
+        let whole = |sentence: String| {
+            vec![Problem {
+                file: path.display().to_string(),
+                position: None,
+                sentence,
+                suggestion: None,
+            }]
+        };
+        let bytes = fs::read(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|_| whole("is not UTF-8".to_owned()))?;
+        Self::parse(&text, path, env, options)
+    }
+
+    /// [`load`](Self::load) for a text that is already here; `path` says where relative paths start, and is
+    /// named in messages.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn parse(
+        text: &str,
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<OsString>,
+        options: LoadOptions,
+    ) -> Result<Loaded, Vec<Problem>> {
+        let report = Report::new(path, text);
+        let tree = match DeTable::parse(text) {
+            Ok(tree) => tree,
+            Err(error) => {
+                syntax(&report, text, &error);
+                return Err(report.finish().0);
+            }
+        };
+        let context = Context {
+            report,
+            env,
+            folder: path.parent().unwrap_or(Path::new("")),
+            without_secrets: options.without_secrets,
+            env_names: RefCell::default(),
+        };
+        let config = load::read(&Table::top(&context, &keys::TOP, tree.get_ref()));
+        let (problems, remarks) = context.report.finish();
+        match config {
+            Some(config) if problems.is_empty() => Ok(Loaded { config, remarks }),
+            _ => Err(problems),
+        }
+    }
+}
+
+/// Reports what is not TOML. The parser's own text would quote the line, which may hold a secret.
+fn syntax(report: &Report<'_>, text: &str, error: &toml::de::Error) {
+    let span = error.span().unwrap_or_default();
+    let key = text.get(span.clone()).unwrap_or_default();
+    if error.message() == "duplicate key" && key == "django" {
+        return report.problem(
+            Some(span.start),
+            "there is one Django site in a process",
+            None,
+        );
+    }
+    if error.message().starts_with("duplicate key") {
+        return report.problem(Some(span.start), format!("{key:?} is given twice"), None);
+    }
+    let quotes = error.message().starts_with("string values must be quoted");
+    let sentence = match quotes {
+        true => "text must be quoted".to_owned(),
+        false => format!("this is not TOML: {}", error.message()),
+    };
+    report.problem(Some(span.start), sentence, None);
+}
+
+/// `[[listener]]`: a socket on which clients are served.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where to listen. Port 0 lets the system choose.
+    pub address: SocketAddr,
+}
+
+/// `[gateway]`.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    /// The `iss` claim.
+    pub issuer: String,
+    /// Peers whose `X-Forwarded-*` count. Empty by default; a network of all addresses is refused.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Origins (`https://host[:port]`, lower-case) that may send cross-site requests.
+    pub trusted_origins: Vec<String>,
+}
+
+/// `[limits]`. Sizes are bytes.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest request head.
+    pub request_head: usize,
+    /// Most request header fields.
+    pub request_fields: usize,
+    /// Largest request body; `None` is the spelled-out `"unlimited"`.
+    pub request_body: Option<u64>,
+    /// Largest `session_data` that is read from the database.
+    pub session_data: usize,
+    /// Largest session JSON, after inflation.
+    pub session_json: usize,
+    /// Largest session JSON that is written.
+    pub session_write: usize,
+    /// Most changes of one session that wait for each other.
+    pub session_queue: usize,
+    /// Most lookups that wait for a database connection.
+    pub lookup_queue: usize,
+}
+
+/// `[timeouts]`, also per upstream and per route where those set one.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// A client connection without a complete request head.
+    pub idle: Duration,
+    /// A request body without a byte.
+    pub body_progress: Duration,
+    /// Connecting to an upstream.
+    pub connect: Duration,
+    /// An upstream's response head.
+    pub response_head: Duration,
+    /// An upstream's response body without a byte.
+    pub response_idle: Duration,
+}
+
+/// `[django]`: what the site's settings.py says.
+#[derive(Clone, Debug)]
+pub struct Django {
+    /// `database`.
+    pub database: Database,
+    /// `secret_key`: Django's SECRET_KEY.
+    pub secret_key: Secret,
+    /// `secret_key_fallbacks`: SECRET_KEY_FALLBACKS.
+    pub secret_key_fallbacks: Vec<Secret>,
+    /// `release`: the site's Django release, as (major, minor).
+    pub release: (u8, u8),
+    /// `table`: the session table.
+    pub table: String,
+    /// `salt`: the signing salt of the session store's class.
+    pub salt: String,
+    /// `backends`: AUTHENTICATION_BACKENDS.
+    pub backends: Vec<String>,
+    /// `deadline`: how long a lookup or a change may take.
+    pub deadline: Duration,
+    /// `connections`: for lookups.
+    pub connections: usize,
+    /// `write_connections`: for changes.
+    pub write_connections: usize,
+    /// The built-in protected names and `protected`.
+    pub protected: Protected,
+    /// `expire_at_browser_close`: SESSION_EXPIRE_AT_BROWSER_CLOSE.
+    pub expire_at_browser_close: bool,
+    /// `[django.cookie]`.
+    pub cookie: Cookie,
+}
+
+/// Which database `[django] database` names. The address is a secret: it may hold a password.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// `postgres://...` or `postgresql://...`
+    Postgres(Secret),
+    /// `sqlite:PATH`; relative to the configuration file's folder.
+    Sqlite(PathBuf),
+}
+
+/// `[django.cookie]`: SESSION_COOKIE_*.
+#[derive(Clone, Debug)]
+pub struct Cookie {
+    /// SESSION_COOKIE_NAME.
+    pub name: String,
+    /// SESSION_COOKIE_AGE.
+    pub age: Duration,
+    /// SESSION_COOKIE_DOMAIN.
+    pub domain: Option<String>,
+    /// SESSION_COOKIE_PATH.
+    pub path: String,
+    /// SESSION_COOKIE_SECURE.
+    pub secure: bool,
+    /// SESSION_COOKIE_HTTPONLY.
+    pub httponly: bool,
+    /// SESSION_COOKIE_SAMESITE.
+    pub samesite: SameSite,
+    /// `duplicate = "refuse"`: two session cookies are a 400.
+    pub refuse_duplicate: bool,
+}
+
+/// SESSION_COOKIE_SAMESITE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSite {
+    /// `"Lax"`.
+    Lax,
+    /// `"Strict"`.
+    Strict,
+    /// `"None"`: the attribute is sent with the value None.
+    None,
+    /// `"omit"`: SESSION_COOKIE_SAMESITE = False; the attribute is not sent.
+    Omit,
+}
+
+/// `[upstream.X]`.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// X: also the `aud` claim.
+    pub name: String,
+    /// `servers`: `host:port`, at least one.
+    pub servers: Vec<String>,
+    /// `django = true`: this is the Django site itself; `session = "pass"` routes need it.
+    pub django: bool,
+    /// `keys`: the first signs.
+    pub keys: Vec<Key>,
+    /// `host = "upstream"`: the server's own name goes out as Host instead of the client's.
+    pub own_host: bool,
+    /// `max_header_bytes`: largest `X-Session`.
+    pub max_header_bytes: usize,
+    /// `token_ttl`: `exp - iat`.
+    pub token_ttl: Duration,
+    /// `timeouts` with this upstream's own filled in.
+    pub timeouts: Timeouts,
+}
+
+/// One of an upstream's keys.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// `kid`.
+    pub kid: String,
+    /// At least 32 bytes.
+    pub secret: Secret,
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Where in the file it stands (line of `[[route]]`), for messages.
+    pub line: usize,
+    /// `host`: lower-case, without port and final dot; `None` is any host.
+    pub host: Option<String>,
+    /// `path`.
+    pub prefix: Prefix,
+    /// Index into [`Config::upstreams`].
+    pub upstream: usize,
+    /// `session`.
+    pub session: SessionMode,
+    /// `require`.
+    pub require: Require,
+    /// `forward`.
+    pub forward: Forward,
+    /// `writable`, `may`, `unsafe_writable`.
+    pub grants: Grants,
+    /// `on_anonymous = "login-page"` and its `login_url`; `None` is `"401"`.
+    pub login_url: Option<String>,
+    /// `on_store_error = "forward"`.
+    pub forward_on_store_error: bool,
+    /// `cross_site = "allow"`.
+    pub allow_cross_site: bool,
+    /// `cache = "upstream"`: leave the upstream's caching fields alone.
+    pub upstream_cache: bool,
+    /// `strip_prefix`.
+    pub strip_prefix: Option<Prefix>,
+    /// `encoded_slashes`.
+    pub encoded_slashes: EncodedSlashes,
+    /// `timeouts` with the upstream's and this route's own filled in.
+    pub timeouts: Timeouts,
+}
+
+/// `session`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionMode {
+    /// Resolve it and hand it on, signed.
+    Read,
+    /// No lookup; a token that says so.
+    Off,
+    /// For Django itself: cookies go through unchanged, no token.
+    Pass,
+}
+
+/// `require`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Require {
+    /// Everybody.
+    Anyone,
+    /// A known session, logged in or not.
+    Session,
+    /// A logged-in user.
+    Login,
+}
+
+/// `forward`: which of the session's names the upstream gets.
+#[derive(Clone, Debug)]
+pub enum Forward {
+    /// `"*"`: all but the protected names.
+    AllButProtected,
+    /// These.
+    Only(Vec<String>),
+}
+
+/// What an upstream may change on a route.
+#[derive(Clone, Debug)]
+pub struct Grants {
+    /// `writable` and `unsafe_writable`.
+    pub writable: Writable,
+    /// `may` has `"cycle"`.
+    pub cycle: bool,
+    /// `may` has `"flush"`.
+    pub flush: bool,
+    /// `may` has `"expiry"`.
+    pub expiry: bool,
+}
+
+/// Which names may be set and deleted.
+#[derive(Clone, Debug)]
+pub enum Writable {
+    /// `"*"`: all but the protected names, and these of `unsafe_writable`.
+    AllButProtected(Vec<String>),
+    /// These (with `unsafe_writable` among them).
+    Only(Vec<String>),
+}
+
+impl Grants {
+    /// Whether the route grants nothing at all.
+    pub fn is_empty(&self) -> bool {
+        let Writable::Only(names) = &self.writable else {
+            return false;
+        };
+        names.is_empty() && !self.cycle && !self.flush && !self.expiry
+    }
+}

@@ -1,0 +1,164 @@
+//! Every key that the configuration file may have, and where. A key that is not here is an error.
+
+use super::report::nearest;
+
+/// A table of the file and the keys that it may have.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// As it is written in the file: `[django]`; empty for the top.
+    pub(super) name: &'static str,
+    /// Its keys, and its tables.
+    pub(super) keys: &'static [&'static str],
+}
+
+pub(super) const TOP: Section = Section {
+    name: "",
+    keys: &[
+        "writes",
+        "shutdown_grace",
+        "listener",
+        "health",
+        "gateway",
+        "limits",
+        "timeouts",
+        "django",
+        "upstream",
+        "route",
+    ],
+};
+pub(super) const LISTENER: Section = Section {
+    name: "[[listener]]",
+    keys: &["address"],
+};
+pub(super) const HEALTH: Section = Section {
+    name: "[health]",
+    keys: &["address"],
+};
+pub(super) const GATEWAY: Section = Section {
+    name: "[gateway]",
+    keys: &["issuer", "trusted_proxies", "trusted_origins"],
+};
+pub(super) const LIMITS: Section = Section {
+    name: "[limits]",
+    keys: &[
+        "request_head",
+        "request_fields",
+        "request_body",
+        "session_data",
+        "session_json",
+        "session_write",
+        "session_queue",
+        "lookup_queue",
+    ],
+};
+pub(super) const TIMEOUTS: Section = Section {
+    name: "[timeouts]",
+    keys: &[
+        "idle",
+        "body_progress",
+        "connect",
+        "response_head",
+        "response_idle",
+    ],
+};
+pub(super) const DJANGO: Section = Section {
+    name: "[django]",
+    keys: &[
+        "database",
+        "secret_key",
+        "secret_key_fallbacks",
+        "release",
+        "table",
+        "salt",
+        "backends",
+        "deadline",
+        "connections",
+        "write_connections",
+        "protected",
+        "expire_at_browser_close",
+        "cookie",
+    ],
+};
+pub(super) const COOKIE: Section = Section {
+    name: "[django.cookie]",
+    keys: &[
+        "name",
+        "age",
+        "domain",
+        "path",
+        "secure",
+        "httponly",
+        "samesite",
+        "duplicate",
+    ],
+};
+pub(super) const UPSTREAM: Section = Section {
+    name: "[upstream.X]",
+    keys: &[
+        "servers",
+        "django",
+        "keys",
+        "host",
+        "max_header_bytes",
+        "token_ttl",
+        "timeouts",
+    ],
+};
+pub(super) const ROUTE: Section = Section {
+    name: "[[route]]",
+    keys: &[
+        "host",
+        "path",
+        "upstream",
+        "session",
+        "require",
+        "forward",
+        "writable",
+        "may",
+        "unsafe_writable",
+        "on_anonymous",
+        "login_url",
+        "on_store_error",
+        "cross_site",
+        "cache",
+        "strip_prefix",
+        "encoded_slashes",
+        "timeouts",
+    ],
+};
+
+/// `keys = [{ kid, secret }]` of an upstream.
+pub(super) const KEY: Section = Section {
+    name: "keys of [upstream.X]",
+    keys: &["kid", "secret"],
+};
+/// `timeouts = { }` of an upstream or a route.
+pub(super) const OWN_TIMEOUTS: Section = Section {
+    name: "timeouts of [upstream.X]",
+    keys: &["connect", "response_head", "response_idle"],
+};
+/// `{ env = "NAME" }` or `{ file = "path" }`.
+pub(super) const SECRET: Section = Section {
+    name: "a secret",
+    keys: &["env", "file"],
+};
+
+/// The sections that the file is made of; what a misplaced key is looked up in.
+pub(super) const ALL: [&Section; 11] = [
+    &TOP, &LISTENER, &HEALTH, &GATEWAY, &LIMITS, &TIMEOUTS, &DJANGO, &COOKIE, &UPSTREAM, &ROUTE,
+    &KEY,
+];
+
+impl Section {
+    /// What an unknown key of this section was probably meant to be.
+    pub(super) fn suggest(&self, unknown: &str) -> Option<String> {
+        let home = ALL.iter().find(|section| section.keys.contains(&unknown));
+        match home {
+            Some(section) if section.name.is_empty() => {
+                Some("it belongs at the top of the file".to_owned())
+            }
+            Some(section) => Some(format!("it belongs in {}", section.name)),
+            None => nearest(unknown, self.keys.iter().copied()),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Reading the file as a whole: its sections, and what holds across them.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{
+    Config, Gateway, Limits, Listener, Timeouts,
+    item::Value,
+    keys, routes, site,
+    tree::Table,
+    upstreams, value,
+    value::{GIB, KIB, MIB},
+};
+
+/// More than a day is a slip of the unit.
+const DAY: Duration = Duration::from_secs(86_400);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // As much as nginx takes by default (large_client_header_buffers 4 8k).
+            request_head: 32 * 1024,
+            // As gunicorn; a browser sends about 20.
+            request_fields: 100,
+            request_body: Some(64 * MIB),
+            // A session is a few KiB; a row of megabytes would be read at every request.
+            session_data: 256 * 1024,
+            session_json: 1024 * 1024,
+            session_write: 64 * 1024,
+            // A visitor with this many changes waiting for one row is a program.
+            session_queue: 128,
+            lookup_queue: 4096,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            // Above the 60 s after which common load balancers let go of a connection.
+            idle: Duration::from_secs(75),
+            body_progress: Duration::from_secs(30),
+            // A server in the same network answers in milliseconds or not at all.
+            connect: Duration::from_secs(2),
+            // As nginx's proxy_read_timeout.
+            response_head: Duration::from_secs(60),
+            response_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Reads the whole file. `None` only if a problem was reported.
+pub(super) fn read(top: &Table<'_>) -> Option<Config> {
+    let writes = top.choice("writes", true, &[("on", true), ("off", false)]);
+    // Kubernetes kills 30 s after SIGTERM by default.
+    let shutdown_grace = top.duration(
+        "shutdown_grace",
+        Duration::from_secs(20),
+        Duration::ZERO..=DAY,
+    );
+    let health_table = top.table("health", &keys::HEALTH);
+    let health = health_table
+        .value("address")
+        .and_then(|value| value.socket());
+    let listeners = read_listeners(top, &health_table);
+    let gateway = read_gateway(&top.table("gateway", &keys::GATEWAY));
+    let limits = read_limits(&top.table("limits", &keys::LIMITS));
+    let timeouts = read_timeouts(&top.table("timeouts", &keys::TIMEOUTS));
+    let django_table = top.table("django", &keys::DJANGO);
+    let (django, own_keys) = site::read(&django_table);
+    let upstreams = upstreams::read(top, &timeouts, &own_keys);
+    let protected = django.as_ref().map(|django| &django.protected);
+    let cookie_is_spelled_out = django_table.value("cookie").is_some();
+    let routes = routes::read(top, &upstreams, &timeouts, protected, cookie_is_spelled_out);
+    top.context.remark_on_env();
+
+    Some(Config {
+        writes,
+        shutdown_grace,
+        listeners,
+        health,
+        gateway: gateway?,
+        limits,
+        timeouts,
+        django: django?,
+        upstreams: upstreams.into_iter().map(|entry| entry.upstream).collect(),
+        routes,
+    })
+}
+
+fn read_listeners(top: &Table<'_>, health: &Table<'_>) -> Vec<Listener> {
+    if top.value("listener").is_none() {
+        return vec![Listener {
+            address: ([127, 0, 0, 1], 8080).into(),
+        }];
+    }
+    let mut taken: Vec<_> = health
+        .value("address")
+        .and_then(|value| value.as_text()?.parse().ok())
+        .into_iter()
+        .collect();
+    let mut listeners = Vec::new();
+    for table in top.tables("listener", &keys::LISTENER) {
+        let Some(value) = table.required("address", "address = \"127.0.0.1:8080\"") else {
+            continue;
+        };
+        let Some(address) = value.socket() else {
+            continue;
+        };
+        if address.port() != 0 && taken.contains(&address) {
+            value.problem(format!("{address} is given twice"), None);
+        }
+        taken.push(address);
+        listeners.push(Listener { address });
+    }
+    listeners
+}
+
+fn read_gateway(table: &Table<'_>) -> Option<Gateway> {
+    let issuer = table.required("issuer", "issuer = \"https://shop.example\"");
+    let networks = "a list of networks such as [\"10.0.0.0/8\"]";
+    let origins = "a list of origins such as [\"https://shop.example\"]";
+    let trusted_proxies = table.list("trusted_proxies", Vec::new(), networks, value::network);
+    if let Some(value) = table.value("trusted_proxies")
+        && is_everyone(&trusted_proxies)
+    {
+        let why = "this is every address: anybody could claim any client address, scheme and host";
+        value.problem(why, Some("list the proxies before the gateway".to_owned()));
+    }
+    let trusted_origins = table.list("trusted_origins", Vec::new(), origins, value::origin);
+    Some(Gateway {
+        issuer: issuer?.parse("text", value::issuer)?,
+        trusted_proxies,
+        trusted_origins,
+    })
+}
+
+/// Whether the networks are, together, all of IPv4 (also as IPv6) or all of IPv6.
+fn is_everyone(networks: &Vec<IpNet>) -> bool {
+    let mapped = |network: &IpNet| match network {
+        IpNet::V6(v6) => {
+            v6.prefix_len() <= 96 && v6.contains(&std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped())
+        }
+        IpNet::V4(_) => false,
+    };
+    let joined = IpNet::aggregate(networks);
+    joined
+        .iter()
+        .any(|network| network.prefix_len() == 0 || mapped(network))
+}
+
+fn read_limits(table: &Table<'_>) -> Limits {
+    let defaults = Limits::default();
+    let limits = Limits {
+        // 8 KiB is the smallest buffer that hyper reads a head into.
+        request_head: table.size("request_head", defaults.request_head, 8 * KIB..=MIB),
+        request_fields: table.count("request_fields", defaults.request_fields, 16..=10_000),
+        request_body: table.read("request_body", defaults.request_body, read_body_limit),
+        session_data: table.size("session_data", defaults.session_data, KIB..=64 * MIB),
+        session_json: table.size("session_json", defaults.session_json, KIB..=64 * MIB),
+        session_write: table.size("session_write", defaults.session_write, KIB..=64 * MIB),
+        session_queue: table.count("session_queue", defaults.session_queue, 1..=100_000),
+        lookup_queue: table.count("lookup_queue", defaults.lookup_queue, 1..=1_000_000),
+    };
+    // Stored, JSON is at worst base64 and a signature.
+    let stored = limits.session_write / 3 * 4 + 256;
+    if stored > limits.session_data || limits.session_write > limits.session_json {
+        let why = "allows sessions that \"session_data\" or \"session_json\" refuses to read back";
+        let keys = ["session_write", "session_data", "session_json"];
+        let written = keys.iter().find_map(|key| table.value(key));
+        let at = written.map_or(table.at, |value| value.at);
+        let sentence = format!("\"session_write\" in [limits] {why}");
+        table.context.report.problem(at, sentence, None);
+    }
+    limits
+}
+
+fn read_body_limit(value: &Value<'_>) -> Option<Option<u64>> {
+    if value.as_text() == Some("unlimited") {
+        return Some(None);
+    }
+    value.size(0..=1024 * GIB).map(Some)
+}
+
+fn read_timeouts(table: &Table<'_>) -> Timeouts {
+    let defaults = Timeouts::default();
+    Timeouts {
+        idle: table.duration("idle", defaults.idle, MILLISECOND..=DAY),
+        body_progress: table.duration("body_progress", defaults.body_progress, MILLISECOND..=DAY),
+        connect: table.duration("connect", defaults.connect, MILLISECOND..=DAY),
+        response_head: table.duration("response_head", defaults.response_head, MILLISECOND..=DAY),
+        response_idle: table.duration("response_idle", defaults.response_idle, MILLISECOND..=DAY),
+    }
+}
+
+/// `timeouts = { }` of an upstream or a route, over the ones that hold there otherwise.
+pub(super) fn read_own_timeouts(table: &Table<'_>, outer: &Timeouts) -> Timeouts {
+    let own = table.table("timeouts", &keys::OWN_TIMEOUTS);
+    Timeouts {
+        connect: own.duration("connect", outer.connect, MILLISECOND..=DAY),
+        response_head: own.duration("response_head", outer.response_head, MILLISECOND..=DAY),
+        response_idle: own.duration("response_idle", outer.response_idle, MILLISECOND..=DAY),
+        ..outer.clone()
+    }
+}

@@ -1,0 +1,421 @@
+//! `[[route]]`: which requests go where, and what their upstream may know and change.
+
+use crate::path::{Canonical, EncodedSlashes};
+
+use super::{
+    Forward, Grants, Protected, Require, Route, SessionMode, Timeouts, Writable, item::Value, keys,
+    load::read_own_timeouts, protected::NEVER_FORWARDED, report::nearest, tree::Table,
+    upstreams::Entry, value,
+};
+
+/// Django's own default (django/conf/global_settings.py, LOGIN_URL).
+const LOGIN_URL: &str = "/accounts/login/";
+
+/// Every `[[route]]`, in the order of the file, without those that are too wrong to go on with.
+pub(super) fn read(
+    top: &Table<'_>,
+    upstreams: &[Entry<'_>],
+    timeouts: &Timeouts,
+    protected: Option<&Protected>,
+    cookie_is_spelled_out: bool,
+) -> Vec<Route> {
+    let builtin = Protected::default();
+    let protected = protected.unwrap_or(&builtin);
+    let tables = top.tables("route", &keys::ROUTE);
+    if top.value("route").is_none_or(|value| value.is_empty_list()) {
+        let example = "such as [[route]] with path = \"/\" and upstream = \"NAME\"";
+        top.problem("there is no [[route]]", Some(example.to_owned()));
+    }
+    let count = tables.len();
+    let mut used = vec![false; upstreams.len()];
+    let mut routes: Vec<(Route, Table<'_>)> = Vec::new();
+    for table in tables {
+        if let Some(route) = read_one(&table, upstreams, timeouts, protected, &mut used) {
+            routes.push((route, table));
+        }
+    }
+    // With a misspelt upstream somewhere, "unused" would only be an echo.
+    let all_found = count > 0 && routes.len() == count;
+    for (entry, used) in upstreams.iter().zip(used) {
+        if all_found && !used {
+            entry.table.problem(
+                format!("no route uses upstream {:?}", entry.upstream.name),
+                None,
+            );
+        }
+    }
+    check_clashes(&routes);
+    remark_on_login_pages(&routes);
+    remark(&routes, upstreams, cookie_is_spelled_out);
+    routes.into_iter().map(|(route, _)| route).collect()
+}
+
+fn read_one(
+    table: &Table<'_>,
+    upstreams: &[Entry<'_>],
+    timeouts: &Timeouts,
+    protected: &Protected,
+    used: &mut [bool],
+) -> Option<Route> {
+    let host = table
+        .value("host")
+        .map(|value| value.parse("a host name", value::host));
+    let prefix = table
+        .required("path", "path = \"/\"")
+        .and_then(|value| value.parse("a path such as \"/orders/\"", value::prefix));
+    let upstream = table
+        .required("upstream", "upstream = \"orders\"")
+        .and_then(|value| find_upstream(&value, upstreams));
+    if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
+        *used = true;
+    }
+    let modes = [
+        ("read", SessionMode::Read),
+        ("off", SessionMode::Off),
+        ("pass", SessionMode::Pass),
+    ];
+    let requirements = [
+        ("anyone", Require::Anyone),
+        ("session", Require::Session),
+        ("login", Require::Login),
+    ];
+    let session = table.choice("session", SessionMode::Read, &modes);
+    let require = table.choice("require", Require::Anyone, &requirements);
+    let forward = table.read("forward", Forward::AllButProtected, read_forward);
+    let grants = read_grants(table, protected);
+    let login_url = read_login_url(table);
+    let forward_on_store_error = table.choice(
+        "on_store_error",
+        false,
+        &[("503", false), ("forward", true)],
+    );
+    let allow_cross_site = table.choice("cross_site", false, &[("refuse", false), ("allow", true)]);
+    let upstream_cache = table.choice("cache", false, &[("private", false), ("upstream", true)]);
+    let strip_prefix = table.value("strip_prefix").and_then(|value| {
+        let strip = value.parse("a path such as \"/orders/\"", value::prefix)?;
+        if prefix
+            .as_ref()
+            .is_some_and(|prefix| !prefix.is_within(&strip))
+        {
+            value.problem("this is not the beginning of \"path\"", None);
+        }
+        Some(strip)
+    });
+    let slashes = [
+        ("refuse", EncodedSlashes::Refuse),
+        ("keep", EncodedSlashes::Keep),
+    ];
+    let encoded_slashes = table.choice("encoded_slashes", EncodedSlashes::Refuse, &slashes);
+    let entry = upstream.and_then(|index| upstreams.get(index));
+    let timeouts = read_own_timeouts(
+        table,
+        entry.map_or(timeouts, |entry| &entry.upstream.timeouts),
+    );
+
+    check_session(table, session, entry);
+    if forward_on_store_error
+        && (require != Require::Anyone || !grants.is_empty())
+        && let Some(value) = table.value("on_store_error")
+    {
+        let why = "\"forward\" is for routes with require = \"anyone\" that grant no change";
+        value.problem(why, None);
+    }
+    Some(Route {
+        line: table.at.map_or(0, |at| table.context.report.line(at)),
+        host: match host {
+            None => None,
+            Some(host) => Some(host?),
+        },
+        prefix: prefix?,
+        upstream: upstream?,
+        session,
+        require,
+        forward,
+        grants,
+        login_url,
+        forward_on_store_error,
+        allow_cross_site,
+        upstream_cache,
+        strip_prefix,
+        encoded_slashes,
+        timeouts,
+    })
+}
+
+fn find_upstream(value: &Value<'_>, upstreams: &[Entry<'_>]) -> Option<usize> {
+    let name = value.text("the name of an upstream")?;
+    let found = upstreams
+        .iter()
+        .position(|entry| entry.upstream.name == name);
+    if found.is_none() {
+        let suggestion = nearest(
+            name,
+            upstreams.iter().map(|entry| entry.upstream.name.as_str()),
+        )
+        .unwrap_or_else(|| format!("write [upstream.{name}] with its servers"));
+        value.problem(format!("there is no upstream {name:?}"), Some(suggestion));
+    }
+    found
+}
+
+fn read_forward(value: &Value<'_>) -> Option<Forward> {
+    if value.as_text() == Some("*") {
+        return Some(Forward::AllButProtected);
+    }
+    let names = read_names(value, "\"*\" or a list of names")?;
+    for (name, item) in &names {
+        if NEVER_FORWARDED.contains(&name.as_str()) {
+            item.problem(
+                format!(
+                    "{name:?} is never forwarded: whoever reads it can forge a login or a form"
+                ),
+                None,
+            );
+        }
+    }
+    Some(Forward::Only(only_names(names)))
+}
+
+fn read_grants(table: &Table<'_>, protected: &Protected) -> Grants {
+    let granted: Vec<_> = table.read("may", Vec::new(), |value| {
+        let acts = [("cycle", 0), ("flush", 1), ("expiry", 2)];
+        let items = value.texts("a list of \"cycle\", \"flush\" and \"expiry\"")?;
+        Some(items.iter().filter_map(|item| item.choice(&acts)).collect())
+    });
+    let unsafe_names = table
+        .value("unsafe_writable")
+        .and_then(|value| read_names(&value, "a list of names"))
+        .map_or(Vec::new(), only_names);
+    let writable = table.read("writable", Writable::Only(unsafe_names.clone()), |value| {
+        if value.as_text() == Some("*") {
+            return Some(Writable::AllButProtected(unsafe_names.clone()));
+        }
+        let names = read_names(value, "\"*\" or a list of names")?;
+        for (name, item) in &names {
+            if protected.contains(name) && !unsafe_names.contains(name) {
+                let why = format!(
+                    "{name:?} is protected: Django or one of its packages trusts what stands there"
+                );
+                let suggestion = format!("if it must be, unsafe_writable = [{name:?}]");
+                item.problem(why, Some(suggestion));
+            }
+        }
+        let mut names = only_names(names);
+        names.extend(
+            unsafe_names
+                .iter()
+                .filter(|name| !names.contains(name))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
+        Some(Writable::Only(names))
+    });
+    Grants {
+        writable,
+        cycle: granted.contains(&0),
+        flush: granted.contains(&1),
+        expiry: granted.contains(&2),
+    }
+}
+
+/// Names of a session, each with the value that it stands in.
+fn read_names<'a>(value: &Value<'a>, expected: &str) -> Option<Vec<(String, Value<'a>)>> {
+    let mut names: Vec<(String, Value<'a>)> = Vec::new();
+    for item in value.texts(expected)? {
+        let Some(name) = item.text(expected) else {
+            continue;
+        };
+        if name.is_empty() || name.contains(['*', '\0']) {
+            let why = format!(
+                "{name:?} is no name: names are written in full, \"*\" stands alone and without brackets"
+            );
+            item.problem(why, None);
+        } else if names.iter().any(|(other, _)| other == name) {
+            item.problem(format!("{name:?} is given twice"), None);
+        } else {
+            names.push((name.to_owned(), item));
+        }
+    }
+    Some(names)
+}
+
+fn only_names(names: Vec<(String, Value<'_>)>) -> Vec<String> {
+    names.into_iter().map(|(name, _)| name).collect()
+}
+
+fn read_login_url(table: &Table<'_>) -> Option<String> {
+    let expected = "a path such as \"/accounts/login/\"";
+    let written = table
+        .value("login_url")
+        .and_then(|value| value.parse(expected, value::login_url));
+    let login_page = table.choice(
+        "on_anonymous",
+        true,
+        &[("login-page", true), ("401", false)],
+    );
+    if !login_page && let Some(value) = table.value("login_url") {
+        value.problem("with on_anonymous = \"401\" nobody is sent there", None);
+    }
+    login_page.then(|| written.unwrap_or_else(|| LOGIN_URL.to_owned()))
+}
+
+/// What fits which `session`, and which upstream.
+fn check_session(table: &Table<'_>, session: SessionMode, entry: Option<&Entry<'_>>) {
+    let mode = match session {
+        SessionMode::Read => {
+            if let Some(entry) = entry
+                && !entry.has_keys
+            {
+                let name = &entry.upstream.name;
+                let why = format!("upstream {name:?} has no keys to sign a session for it");
+                table.problem(
+                    why,
+                    Some("give it keys, or write session = \"off\"".to_owned()),
+                );
+            }
+            return;
+        }
+        SessionMode::Off => "off",
+        SessionMode::Pass => "pass",
+    };
+    for key in ["require", "forward", "writable", "may", "unsafe_writable"] {
+        if let Some(value) = table.value(key) {
+            value.problem(
+                format!("a route with session = {mode:?} reads no session"),
+                None,
+            );
+        }
+    }
+    for key in [
+        "on_anonymous",
+        "login_url",
+        "on_store_error",
+        "cross_site",
+        "cache",
+    ] {
+        if let Some(value) = table.value(key) {
+            let sentence = format!("{key:?} in [[route]] has no effect with session = {mode:?}");
+            table.context.report.remark(value.at, sentence);
+        }
+    }
+    if session == SessionMode::Pass
+        && let Some(entry) = entry
+        && !entry.upstream.django
+        && let Some(value) = table.value("session")
+    {
+        let name = &entry.upstream.name;
+        let why = format!(
+            "\"pass\" hands on the session cookie itself, and upstream {name:?} is not Django"
+        );
+        value.problem(
+            why,
+            Some(format!(
+                "if it is, write django = true in [upstream.{name}]"
+            )),
+        );
+    }
+}
+
+/// Two routes that match the same requests: one of them would never be used.
+fn check_clashes(routes: &[(Route, Table<'_>)]) {
+    for (index, (route, table)) in routes.iter().enumerate() {
+        let mut earlier = routes.iter().take(index).map(|(route, _)| route);
+        let twin =
+            earlier.find(|earlier| earlier.host == route.host && earlier.prefix == route.prefix);
+        if let Some(twin) = twin {
+            let host = route
+                .host
+                .as_ref()
+                .map_or("any host".to_owned(), |host| format!("host {host:?}"));
+            let why = format!(
+                "the routes on lines {} and {} are for the same requests: {host}, path \"{}\"",
+                twin.line, route.line, route.prefix
+            );
+            table.problem(why, None);
+        }
+    }
+}
+
+/// A login page that itself asks for a login sends the visitor round and round.
+fn remark_on_login_pages(routes: &[(Route, Table<'_>)]) {
+    for (route, table) in routes {
+        let Some(path) = route
+            .login_url
+            .as_ref()
+            .and_then(|url| Canonical::parse(url).ok())
+        else {
+            continue;
+        };
+        let serves = |other: &&(Route, Table<'_>)| {
+            (other.0.host.is_none() || other.0.host == route.host) && other.0.prefix.matches(&path)
+        };
+        let rank =
+            |other: &&(Route, Table<'_>)| (other.0.host.is_some(), other.0.prefix.specificity());
+        let Some((target, _)) = routes.iter().filter(serves).max_by_key(rank) else {
+            continue;
+        };
+        if route.require != Require::Anyone && target.require != Require::Anyone {
+            let why = format!(
+                "the login page {} is under the route on line {}, which asks for a login itself",
+                path.forwarded(),
+                target.line
+            );
+            table.context.report.remark(table.at, why);
+        }
+    }
+}
+
+/// What is not wrong, but should be meant.
+fn remark(routes: &[(Route, Table<'_>)], upstreams: &[Entry<'_>], cookie_is_spelled_out: bool) {
+    let mut writers = routes
+        .iter()
+        .filter(|(route, _)| !route.grants.is_empty())
+        .peekable();
+    if let Some((_, table)) = writers.peek()
+        && !cookie_is_spelled_out
+    {
+        let sentence = "this route may write, so the gateway sets the session cookie, and there is no \
+                        [django.cookie]: Django's defaults are taken, whatever settings.py says";
+        table.context.report.remark(table.at, sentence);
+    }
+    let mut told = vec![false; upstreams.len()];
+    for (route, table) in writers {
+        if let Writable::AllButProtected(_) = route.grants.writable
+            && let Some(value) = table.value("writable")
+        {
+            let sentence =
+                "writable = \"*\" lets the upstream change every name that is not protected";
+            table.context.report.remark(value.at, sentence);
+        }
+        if let Some(value) = table.value("unsafe_writable") {
+            let sentence =
+                "whoever controls the upstream can use unsafe_writable to act as other users";
+            table.context.report.remark(value.at, sentence);
+        }
+        let Some((entry, told)) = upstreams
+            .get(route.upstream)
+            .zip(told.get_mut(route.upstream))
+        else {
+            continue;
+        };
+        if std::mem::replace(told, true) {
+            continue;
+        }
+        for server in entry
+            .upstream
+            .servers
+            .iter()
+            .filter(|server| !value::is_private(server))
+        {
+            let at = entry
+                .table
+                .value("servers")
+                .and_then(|value| value.at)
+                .or(entry.table.at);
+            let sentence = format!(
+                "changes of sessions come from {server}, which is not private, without TLS"
+            );
+            table.context.report.remark(at, sentence);
+        }
+    }
+}

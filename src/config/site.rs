@@ -1,0 +1,262 @@
+//! `[django]`: what the site's settings.py says.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    Cookie, Database, Django, Protected, SameSite, Secret,
+    item::Value,
+    keys,
+    report::did_you_mean,
+    secrets::{self, Found},
+    tree::Table,
+    value,
+};
+
+/// Stands in for what `--without-secrets` does not read.
+const PLACEHOLDER: &str = "postgres://without-secrets";
+
+const MINUTE: Duration = Duration::from_secs(60);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+impl Default for Cookie {
+    /// Django's own defaults (django/conf/global_settings.py, 2.1 to 6.0).
+    fn default() -> Self {
+        Self {
+            name: "sessionid".to_owned(),
+            age: Duration::from_secs(14 * 86_400),
+            domain: None,
+            path: "/".to_owned(),
+            secure: false,
+            httponly: true,
+            samesite: SameSite::Lax,
+            refuse_duplicate: false,
+        }
+    }
+}
+
+/// `[django]`, and the keys that no upstream may have.
+pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
+    let database = table
+        .required("database", "database = { env = \"DATABASE_URL\" }")
+        .and_then(|value| read_database(&value));
+    let secret_key = table
+        .required(
+            "secret_key",
+            "secret_key = { file = \"/run/secrets/django_secret_key\" }",
+        )
+        .and_then(|value| secrets::read(&value));
+    let fallbacks: Vec<Found> = table
+        .value("secret_key_fallbacks")
+        .and_then(|value| value.items("a list of secrets"))
+        .into_iter()
+        .flatten()
+        .filter_map(|item| secrets::read(&item))
+        .collect();
+
+    let backends = table.read("backends", default_backends(), read_backends);
+    let release = table.read("release", (4, 2), |value| {
+        value.parse("a text such as \"4.2\"", value::release)
+    });
+    let name = |key, default: &str, parse: fn(&str) -> value::Parsed<String>| {
+        table.read(key, default.to_owned(), |value| value.parse("text", parse))
+    };
+    let session_table = name("table", "django_session", value::table);
+    let salt = name(
+        "salt",
+        "django.contrib.sessions.SessionStore",
+        value::plain_text,
+    );
+    // A visitor waits for this long at most; what takes longer is an outage.
+    let deadline = table.duration(
+        "deadline",
+        Duration::from_secs(2),
+        Duration::from_millis(10)..=MINUTE,
+    );
+    let connections = table.count("connections", 2, 1..=1000);
+    let write_connections = table.count("write_connections", 8, 1..=1000);
+    let protected = table.list(
+        "protected",
+        Vec::new(),
+        "a list of names such as [\"acl_*\"]",
+        value::plain_text,
+    );
+    let expire_at_browser_close = table.flag("expire_at_browser_close", false);
+    let cookie = read_cookie(&table.table("cookie", &keys::COOKIE));
+
+    let own_keys: Vec<Found> = secret_key.iter().chain(&fallbacks).cloned().collect();
+    let placeholder = |found: &Found| {
+        found
+            .secret
+            .clone()
+            .unwrap_or_else(|| Secret::from(PLACEHOLDER))
+    };
+    let django = (|| {
+        Some(Django {
+            database: database?,
+            secret_key: placeholder(&secret_key?),
+            secret_key_fallbacks: fallbacks.iter().map(placeholder).collect(),
+            release,
+            table: session_table,
+            salt,
+            backends,
+            deadline,
+            connections,
+            write_connections,
+            protected: Protected::new(protected),
+            expire_at_browser_close,
+            cookie,
+        })
+    })();
+    (django, own_keys)
+}
+
+fn default_backends() -> Vec<String> {
+    vec!["django.contrib.auth.backends.ModelBackend".to_owned()]
+}
+
+fn read_backends(value: &Value<'_>) -> Option<Vec<String>> {
+    let backends = value.list("a list of AUTHENTICATION_BACKENDS", value::python_path)?;
+    if value.is_empty_list() {
+        value.problem("without a backend nobody is ever logged in", None);
+    }
+    Some(backends)
+}
+
+fn read_database(value: &Value<'_>) -> Option<Database> {
+    let parsed = match value.as_text() {
+        Some(url) if has_password(url) => {
+            let suggestion = "write { env = \"DATABASE_URL\" } or { file = \"path\" }";
+            value.problem(
+                "a password is not written into this file",
+                Some(suggestion.to_owned()),
+            );
+            return None;
+        }
+        Some(url) => database(value, url),
+        None => match secrets::read(value)?.secret {
+            None => Ok(Database::Postgres(Secret::from(PLACEHOLDER))),
+            Some(secret) => match str::from_utf8(secret.expose()) {
+                Ok(url) => database(value, url),
+                Err(_) => Err("the database's address is not UTF-8"),
+            },
+        },
+    };
+    parsed.map_err(|why| value.problem(why, None)).ok()
+}
+
+/// The sentences never hold the address: it may have a password.
+fn database(value: &Value<'_>, url: &str) -> Result<Database, &'static str> {
+    let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+    match scheme {
+        "postgres" | "postgresql" if rest.starts_with("//") && rest.len() > 2 => {
+            Ok(Database::Postgres(Secret::from(url)))
+        }
+        "postgres" | "postgresql" => Err("a PostgreSQL address is postgres://user@host:5432/name"),
+        "sqlite" | "sqlite3" if rest.contains(":memory:") => {
+            Err("a SQLite database in memory cannot be shared with Django")
+        }
+        "sqlite" => sqlite(rest).map(|path| Database::Sqlite(value.context.folder.join(path))),
+        "mysql" | "mariadb" => {
+            Err("MySQL is not supported yet by this version; postgres:// and sqlite: are")
+        }
+        _ => Err("this is not a database address: postgres://, postgresql:// or sqlite:"),
+    }
+}
+
+/// `sqlite:path`, `sqlite://path` and `sqlite:///path`.
+fn sqlite(rest: &str) -> Result<PathBuf, &'static str> {
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if path.is_empty() || path.contains(['?', '\0']) {
+        return Err("a SQLite address is sqlite:PATH, without a query");
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// Whether a database address holds a password: in its user part, or in its query (libpq, 34.1.1.2).
+fn has_password(url: &str) -> bool {
+    let (rest, query) = url.split_once('?').unwrap_or((url, ""));
+    let in_query = query.split('&').any(|pair| {
+        pair.split('=')
+            .next()
+            .is_some_and(|name| name.ends_with("password"))
+    });
+    let user = rest
+        .split_once("://")
+        .and_then(|(_, rest)| rest.rsplit_once('@'))
+        .map(|(user, _)| user);
+    in_query || user.is_some_and(|user| user.contains(':'))
+}
+
+fn read_cookie(table: &Table<'_>) -> Cookie {
+    let defaults = Cookie::default();
+    let samesite = [
+        ("Lax", SameSite::Lax),
+        ("Strict", SameSite::Strict),
+        ("None", SameSite::None),
+        ("omit", SameSite::Omit),
+    ];
+    let cookie = Cookie {
+        name: table.read("name", defaults.name, |value| {
+            value.parse("text", value::cookie_name)
+        }),
+        age: table.read("age", defaults.age, |value| {
+            value.seconds(Duration::from_secs(1)..=10 * YEAR)
+        }),
+        domain: table
+            .value("domain")
+            .and_then(|value| value.parse("text", value::cookie_domain)),
+        path: table.read("path", defaults.path, |value| {
+            value.parse("text", value::cookie_path)
+        }),
+        secure: table.flag("secure", defaults.secure),
+        httponly: table.flag("httponly", defaults.httponly),
+        samesite: table.choice("samesite", defaults.samesite, &samesite),
+        refuse_duplicate: table.choice("duplicate", false, &[("last", false), ("refuse", true)]),
+    };
+    check_cookie(table, &cookie);
+    cookie
+}
+
+/// What browsers refuse to store, so that no session would ever last (RFC 6265bis, 4.1.3 and 5.7).
+fn check_cookie(table: &Table<'_>, cookie: &Cookie) {
+    let secure = || Some("write secure = true".to_owned());
+    let lower = cookie.name.to_ascii_lowercase();
+    if (lower.starts_with("__secure-") || lower.starts_with("__host-")) && !cookie.secure {
+        report(
+            table,
+            "name",
+            "browsers drop a cookie of this name without secure = true",
+            secure(),
+        );
+    }
+    if lower.starts_with("__host-") && cookie.domain.is_some() {
+        report(
+            table,
+            "domain",
+            "browsers drop a __Host- cookie with a domain",
+            None,
+        );
+    }
+    if lower.starts_with("__host-") && cookie.path != "/" {
+        report(
+            table,
+            "path",
+            "browsers drop a __Host- cookie whose path is not /",
+            Some(did_you_mean("/")),
+        );
+    }
+    if cookie.samesite == SameSite::None && !cookie.secure {
+        report(
+            table,
+            "samesite",
+            "browsers drop a SameSite=None cookie without secure = true",
+            secure(),
+        );
+    }
+}
+
+fn report(table: &Table<'_>, key: &'static str, why: &str, suggestion: Option<String>) {
+    if let Some(value) = table.value(key) {
+        value.problem(why, suggestion);
+    }
+}

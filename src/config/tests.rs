@@ -1,0 +1,558 @@
+//! What is refused and with which words, what is remarked on, and what the defaults are.
+
+use super::*;
+
+/// A good file, which the rows below make bad.
+const GOOD: &str = r#"[gateway]
+issuer = "https://shop.example"
+
+[django]
+database = { env = "DATABASE_URL" }
+secret_key = { env = "SECRET_KEY" }
+cookie = { secure = true }
+
+[upstream.orders]
+servers = ["127.0.0.1:3001"]
+keys = [{ kid = "k1", secret = { env = "ORDERS_KEY" } }]
+
+[[route]]
+path = "/"
+upstream = "orders"
+"#;
+
+fn env(name: &str) -> Option<OsString> {
+    let value = match name {
+        "DATABASE_URL" => "postgres://shop:hunter2@db.example/shop\n",
+        "MYSQL" => "mysql://shop:hunter2@db.example/shop",
+        "SECRET_KEY" | "SAME_AS_SECRET_KEY" => "hunter2-django-insecure-0123456789-0123456789",
+        "ORDERS_KEY" | "SAME_AS_ORDERS_KEY" => {
+            "base64:3Bs8gUMG0e5Hx6moOQDVjvKR9T6sEtMUU4wczvBAOcc="
+        }
+        "OTHER_KEY" => "hunter2-0123456789-0123456789-0123456789",
+        "SHORT" => "hunter2",
+        "SHORT_BASE64" => "base64:aHVudGVyMg",
+        "BAD_BASE64" => "base64:hunter2!",
+        "EMPTY" => "\n",
+        _ => return None,
+    };
+    Some(value.into())
+}
+
+fn parse(text: &str) -> Result<Loaded, Vec<String>> {
+    let result = Config::parse(
+        text,
+        Path::new("gateway.toml"),
+        &env,
+        LoadOptions::default(),
+    );
+    result.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+/// The good file with one text replaced, or with one added at its end.
+fn edited(old: &str, new: &str) -> String {
+    match old {
+        "" => format!("{GOOD}{new}\n"),
+        old => {
+            assert!(GOOD.contains(old), "{old}");
+            GOOD.replacen(old, new, 1)
+        }
+    }
+}
+
+/// A change to the good file, and all that is said of it.
+struct Bad {
+    old: String,
+    new: String,
+    messages: Vec<&'static str>,
+}
+
+fn bad_files() -> impl Iterator<Item = Bad> {
+    let blocks = include_str!("tests/bad.txt").split("\n\n").skip(1);
+    blocks.map(|block| {
+        let marked = |mark: &'static str| {
+            block
+                .lines()
+                .filter_map(move |line| line.strip_prefix(mark))
+                .collect::<Vec<_>>()
+        };
+        Bad {
+            old: marked("- ").join("\n"),
+            new: marked("+ ").join("\n"),
+            messages: marked("> "),
+        }
+    })
+}
+
+#[test]
+fn each_mistake_is_told_with_its_place_and_what_would_do() {
+    for Bad { old, new, messages } in bad_files() {
+        match parse(&edited(&old, &new)) {
+            Ok(_) => panic!("accepted: {new}"),
+            Err(found) => assert_eq!(found, messages, "{new}"),
+        }
+    }
+}
+
+#[test]
+fn no_message_holds_a_secret() {
+    for Bad { old, new, .. } in bad_files() {
+        for message in parse(&edited(&old, &new)).err().into_iter().flatten() {
+            assert!(!message.contains("hunter2"), "{message}");
+        }
+    }
+    let loaded = parse(GOOD).expect("a good file");
+    assert!(!format!("{loaded:?}").contains("hunter2"));
+}
+
+#[test]
+fn every_mistake_of_a_file_is_told_in_the_order_of_the_file() {
+    let text = edited("issuer", "isuer")
+        .replace("secure = true", "secure = 1")
+        .replace("path = \"/\"", "path = \"/\"\nrequire = \"loign\"");
+    let expected = [
+        "gateway.toml:1:1: \"issuer\" is missing in [gateway]; such as issuer = \"https://shop.example\"",
+        "gateway.toml:2:1: unknown key \"isuer\" in [gateway]; did you mean \"issuer\"?",
+        "gateway.toml:7:21: \"secure\" in [django.cookie] must be true or false, not a number",
+        "gateway.toml:15:11: \"require\" in [[route]]: \"loign\" is not \"anyone\", \"session\" or \"login\"; \
+         did you mean \"login\"?",
+    ];
+    assert_eq!(parse(&text).expect_err("bad"), expected);
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let Config {
+        writes,
+        shutdown_grace,
+        listeners,
+        health,
+        gateway,
+        limits,
+        timeouts,
+        django,
+        upstreams,
+        routes,
+    } = parse(&edited("cookie = { secure = true }", ""))
+        .expect("a good file")
+        .config;
+    let seconds = Duration::from_secs;
+    assert!(writes && health.is_none());
+    assert_eq!(shutdown_grace, seconds(20));
+    assert_eq!(listeners[0].address.to_string(), "127.0.0.1:8080");
+    assert_eq!(gateway.issuer, "https://shop.example");
+    assert!(gateway.trusted_proxies.is_empty() && gateway.trusted_origins.is_empty());
+
+    assert_eq!(
+        (limits.request_head, limits.request_fields),
+        (32 * 1024, 100)
+    );
+    assert_eq!(limits.request_body, Some(64 * 1024 * 1024));
+    assert_eq!(
+        (limits.session_data, limits.session_json),
+        (256 * 1024, 1024 * 1024)
+    );
+    assert_eq!(
+        (
+            limits.session_write,
+            limits.session_queue,
+            limits.lookup_queue
+        ),
+        (64 * 1024, 128, 4096)
+    );
+    assert_eq!(
+        (timeouts.idle, timeouts.body_progress, timeouts.connect),
+        (seconds(75), seconds(30), seconds(2))
+    );
+    assert_eq!(
+        (timeouts.response_head, timeouts.response_idle),
+        (seconds(60), seconds(60))
+    );
+
+    let Database::Postgres(url) = &django.database else {
+        panic!("{:?}", django.database)
+    };
+    assert_eq!(url.expose(), b"postgres://shop:hunter2@db.example/shop");
+    assert_eq!(
+        (django.release, django.table.as_str()),
+        ((4, 2), "django_session")
+    );
+    assert_eq!(django.salt, "django.contrib.sessions.SessionStore");
+    assert_eq!(
+        django.backends,
+        ["django.contrib.auth.backends.ModelBackend"]
+    );
+    assert_eq!(
+        (
+            django.deadline,
+            django.connections,
+            django.write_connections
+        ),
+        (seconds(2), 2, 8)
+    );
+    assert!(!django.expire_at_browser_close && django.secret_key_fallbacks.is_empty());
+    let cookie = &django.cookie;
+    assert_eq!(
+        (cookie.name.as_str(), cookie.path.as_str(), &cookie.domain),
+        ("sessionid", "/", &None)
+    );
+    assert_eq!(
+        (cookie.age, cookie.samesite),
+        (seconds(14 * 86_400), SameSite::Lax)
+    );
+    assert!(!cookie.secure && cookie.httponly && !cookie.refuse_duplicate);
+
+    let upstream = &upstreams[0];
+    assert_eq!(
+        (upstream.name.as_str(), upstream.servers.len()),
+        ("orders", 1)
+    );
+    assert!(!upstream.django && !upstream.own_host);
+    assert_eq!(
+        (upstream.max_header_bytes, upstream.token_ttl),
+        (4096, seconds(60))
+    );
+    assert_eq!(
+        (upstream.keys[0].kid.as_str(), upstream.keys[0].secret.len()),
+        ("k1", 32)
+    );
+
+    let route = &routes[0];
+    assert_eq!(
+        (route.line, route.upstream, &route.host, &route.strip_prefix),
+        (13, 0, &None, &None)
+    );
+    assert_eq!(
+        (route.session, route.require),
+        (SessionMode::Read, Require::Anyone)
+    );
+    assert!(matches!(route.forward, Forward::AllButProtected) && route.grants.is_empty());
+    assert_eq!(route.login_url.as_deref(), Some("/accounts/login/"));
+    assert!(!route.forward_on_store_error && !route.allow_cross_site && !route.upstream_cache);
+    assert_eq!(route.encoded_slashes, EncodedSlashes::Refuse);
+}
+
+#[test]
+fn every_key_can_be_set() {
+    let text = r#"
+writes = "off"
+shutdown_grace = "0s"
+[[listener]]
+address = "127.0.0.1:0"
+[[listener]]
+address = "[::1]:0"
+[health]
+address = "0.0.0.0:8081"
+[gateway]
+issuer = "https://shop.example"
+trusted_proxies = ["10.0.0.0/8", "192.0.2.1", "fd00::/8"]
+trusted_origins = ["https://Shop.example:443", "http://localhost:3000"]
+[limits]
+request_head = "16KiB"
+request_fields = 50
+request_body = "unlimited"
+session_data = "128KiB"
+session_json = "256KiB"
+session_write = "32KiB"
+session_queue = 4
+lookup_queue = 8
+[timeouts]
+idle = "1m"
+body_progress = "10s"
+connect = "250ms"
+response_head = "10s"
+response_idle = "1h"
+[django]
+database = "sqlite:db.sqlite3"
+secret_key = { env = "SECRET_KEY" }
+secret_key_fallbacks = [{ env = "OTHER_KEY" }]
+release = "3.2"
+table = "shop.sessions"
+salt = "shop.SessionStore"
+backends = ["shop.Backend"]
+deadline = "500ms"
+connections = 3
+write_connections = 4
+protected = ["acl_*"]
+expire_at_browser_close = true
+[django.cookie]
+name = "__Host-sid"
+age = "1h"
+path = "/"
+secure = true
+httponly = false
+samesite = "None"
+duplicate = "refuse"
+[upstream.orders]
+servers = ["orders:3001", "[::1]:3001"]
+django = true
+keys = [{ kid = "a", secret = { env = "ORDERS_KEY" } }]
+host = "upstream"
+max_header_bytes = 8192
+token_ttl = "30s"
+timeouts = { connect = "1s" }
+[[route]]
+host = "Shop.Example."
+path = "/orders/"
+upstream = "orders"
+session = "read"
+require = "login"
+forward = ["cart", "hijack_history"]
+writable = ["cart"]
+may = ["cycle", "flush", "expiry"]
+unsafe_writable = ["otp_device_id"]
+on_anonymous = "login-page"
+login_url = "https://shop.example/login/"
+cross_site = "allow"
+cache = "upstream"
+strip_prefix = "/orders"
+encoded_slashes = "keep"
+timeouts = { response_head = "5s" }
+[[route]]
+path = "/"
+upstream = "orders"
+session = "pass"
+[[route]]
+path = "/static/"
+upstream = "orders"
+on_store_error = "forward"
+on_anonymous = "401"
+writable = []
+"#;
+    let loaded = parse(text).expect("a good file");
+    let config = loaded.config;
+    assert!(!config.writes && config.listeners.len() == 2);
+    assert_eq!(
+        config.gateway.trusted_origins,
+        ["https://shop.example", "http://localhost:3000"]
+    );
+    assert_eq!(
+        config.gateway.trusted_proxies[1].to_string(),
+        "192.0.2.1/32"
+    );
+    assert_eq!(config.limits.request_body, None);
+    assert!(
+        matches!(&config.django.database, Database::Sqlite(path) if path == Path::new("db.sqlite3"))
+    );
+    assert!(config.django.protected.contains("acl_x"));
+    let route = &config.routes[0];
+    assert_eq!(route.host.as_deref(), Some("shop.example"));
+    assert_eq!(route.timeouts.connect, Duration::from_secs(1));
+    assert_eq!(route.timeouts.response_head, Duration::from_secs(5));
+    assert_eq!(route.timeouts.response_idle, Duration::from_secs(3600));
+    assert!(
+        matches!(&route.grants.writable, Writable::Only(names) if names == &["cart", "otp_device_id"])
+    );
+    assert!(route.grants.cycle && route.grants.flush && route.grants.expiry);
+    assert!(config.routes[2].login_url.is_none() && config.routes[2].forward_on_store_error);
+    for section in keys::ALL {
+        for key in section.keys {
+            let is_there = text.lines().any(|line| line.contains(key)) || *key == "domain";
+            assert!(is_there, "{key} is not tried here");
+        }
+    }
+}
+
+#[test]
+fn what_may_be_meant_is_remarked_on() {
+    let remarks = |old: &str, new: &str| -> Vec<String> {
+        let loaded = parse(&edited(old, new)).unwrap_or_else(|problems| panic!("{problems:?}"));
+        loaded.remarks.iter().map(ToString::to_string).collect()
+    };
+    let env = "gateway.toml:5:20: remark: read from the environment once, when the gateway starts: \
+               DATABASE_URL, SECRET_KEY, ORDERS_KEY";
+    assert_eq!(remarks("", ""), [env]);
+    let rows = [
+        (
+            "path = \"/\"",
+            "path = \"/\"\nwritable = \"*\"",
+            "gateway.toml:15:12: remark: writable = \"*\" lets the upstream change every name that is not protected",
+        ),
+        (
+            "path = \"/\"",
+            "path = \"/\"\nunsafe_writable = [\"hijack_history\"]",
+            "gateway.toml:15:19: remark: whoever controls the upstream can use unsafe_writable to act as other users",
+        ),
+        (
+            "path = \"/\"",
+            "path = \"/\"\nsession = \"off\"\ncache = \"upstream\"",
+            "gateway.toml:16:9: remark: \"cache\" in [[route]] has no effect with session = \"off\"",
+        ),
+        (
+            "path = \"/\"",
+            "path = \"/\"\nrequire = \"login\"",
+            "gateway.toml:13:1: remark: the login page /accounts/login/ is under the route on line 13, which asks \
+             for a login itself",
+        ),
+    ];
+    for (old, new, expected) in rows {
+        assert_eq!(remarks(old, new), [env, expected]);
+    }
+    let no_cookie = edited("cookie = { secure = true }", "")
+        .replace("path = \"/\"", "path = \"/\"\nmay = [\"flush\"]");
+    let loaded = parse(&no_cookie).expect("a good file");
+    assert_eq!(
+        loaded.remarks[1].to_string(),
+        "gateway.toml:13:1: remark: this route may write, so the gateway sets the session cookie, and there is no \
+         [django.cookie]: Django's defaults are taken, whatever settings.py says"
+    );
+}
+
+#[test]
+fn writing_over_a_public_network_is_remarked_on() {
+    for (server, is_private) in [
+        ("127.0.0.1:1", true),
+        ("10.1.2.3:1", true),
+        ("172.16.0.1:1", true),
+        ("192.168.0.1:1", true),
+        ("100.64.0.1:1", true),
+        ("100.128.0.1:1", false),
+        ("[::1]:1", true),
+        ("[fd00::1]:1", true),
+        ("[2001:db8::1]:1", false),
+        ("203.0.113.7:1", false),
+        ("orders:1", true),
+        ("orders.internal:1", true),
+        ("orders.example.com:1", false),
+    ] {
+        let text = edited("127.0.0.1:3001", server)
+            .replace("path = \"/\"", "path = \"/\"\nmay = [\"flush\"]");
+        let remarks = parse(&text).expect("a good file").remarks;
+        let told = remarks.iter().any(|remark| {
+            remark
+                .sentence
+                .contains("which is not private, without TLS")
+        });
+        assert_eq!(told, !is_private, "{server}");
+    }
+}
+
+#[test]
+fn without_secrets_nothing_is_looked_up() {
+    let options = LoadOptions {
+        without_secrets: true,
+    };
+    let none = |_: &str| -> Option<OsString> { panic!("looked up") };
+    let text = edited("{ env = \"SECRET_KEY\" }", "{ file = \"no/such/file\" }");
+    assert!(Config::parse(&text, Path::new("gateway.toml"), &none, options).is_ok());
+    let same = edited("ORDERS_KEY", "SECRET_KEY");
+    let problems =
+        Config::parse(&same, Path::new("gateway.toml"), &none, options).expect_err("the same name");
+    assert!(
+        problems[0].sentence.contains("this is Django's SECRET_KEY"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn files_are_relative_to_the_configuration_and_lose_one_newline() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.toml");
+    let text = edited("{ env = \"SECRET_KEY\" }", "{ file = \"secrets/key\" }")
+        .replace("{ env = \"DATABASE_URL\" }", "\"sqlite:db.sqlite3\"");
+    fs::write(&path, text).expect("written");
+    fs::create_dir(folder.path().join("secrets")).expect("created");
+    let key = folder.path().join("secrets/key");
+    for (written, read) in [
+        ("k\n", "k"),
+        ("k\n\n", "k\n"),
+        ("k\r\n", "k"),
+        (" k ", " k "),
+    ] {
+        fs::write(&key, written).expect("written");
+        set_mode(&key, 0o600);
+        let config = Config::load(&path, &env, LoadOptions::default())
+            .expect("a good file")
+            .config;
+        assert_eq!(config.django.secret_key.expose(), read.as_bytes());
+        assert!(
+            matches!(&config.django.database, Database::Sqlite(db) if *db == folder.path().join("db.sqlite3"))
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_that_others_may_write_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.toml");
+    fs::write(
+        &path,
+        edited("{ env = \"SECRET_KEY\" }", "{ file = \"key\" }"),
+    )
+    .expect("written");
+    let key = folder.path().join("key");
+    fs::write(&key, "secret").expect("written");
+    for (mode, problems, remarks) in [
+        (0o600, 0, 0),
+        (0o640, 0, 0),
+        (0o644, 0, 1),
+        (0o444, 0, 1),
+        (0o660, 1, 0),
+        (0o602, 1, 0),
+    ] {
+        set_mode(&key, mode);
+        match Config::load(&path, &env, LoadOptions::default()) {
+            Ok(loaded) => {
+                let told = loaded
+                    .remarks
+                    .iter()
+                    .filter(|remark| remark.sentence.contains("others may read"));
+                assert_eq!((0, told.count()), (problems, remarks), "{mode:o}");
+            }
+            Err(found) => {
+                assert_eq!(found.len(), problems, "{mode:o}");
+                assert!(found[0].sentence.contains("others may write"), "{found:?}");
+            }
+        }
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_in_one_sentence() {
+    let load =
+        |path: &Path| Config::load(path, &env, LoadOptions::default()).expect_err("unreadable");
+    let missing = load(Path::new("no/such/gateway.toml"));
+    assert_eq!(
+        missing[0].to_string(),
+        "no/such/gateway.toml: cannot be read: No such file or directory (os error 2)"
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("gateway.toml");
+    fs::write(&path, b"\xff\xfe").expect("written");
+    assert_eq!(load(&path)[0].sentence, "is not UTF-8");
+}
+
+#[test]
+fn the_checked_in_file_is_good() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.toml");
+    let options = LoadOptions {
+        without_secrets: true,
+    };
+    let loaded =
+        Config::load(&path, &|_| None, options).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert!(loaded.config.routes.len() >= 2);
+}
+
+#[test]
+fn every_key_is_documented() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let text = fs::read_to_string(path).expect("docs/configuration.md");
+    for section in keys::ALL {
+        let start = text.find(&format!("`{}`", section.name)).unwrap_or(0);
+        for key in section.keys {
+            assert!(
+                text[start..].contains(&format!("`{key}`")),
+                "{key} of {}",
+                section.name
+            );
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! `[upstream.X]`: the services behind the gateway.
+
+use std::time::Duration;
+
+use base64::{
+    Engine,
+    alphabet::{STANDARD, URL_SAFE},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
+use super::{
+    Key, Secret, Timeouts, Upstream,
+    item::Value,
+    keys,
+    load::read_own_timeouts,
+    secrets::{self, Found},
+    tree::Table,
+    value,
+};
+
+/// HS256 asks for a key of at least the hash's size (RFC 7518, 3.2).
+const MIN_SECRET: usize = 32;
+
+/// An upstream and what is known of its place in the file.
+pub(super) struct Entry<'a> {
+    pub(super) upstream: Upstream,
+    pub(super) table: Table<'a>,
+    /// Whether the file gives it keys, good or bad.
+    pub(super) has_keys: bool,
+}
+
+/// Every `[upstream.X]`, in the order of the file. No two may share a secret, nor have one of `own_keys`.
+pub(super) fn read<'a>(top: &Table<'a>, timeouts: &Timeouts, own_keys: &[Found]) -> Vec<Entry<'a>> {
+    let mut taken: Vec<(String, Found)> = Vec::new();
+    let tables = top.named_tables("upstream", &keys::UPSTREAM);
+    tables
+        .into_iter()
+        .map(|(name, table)| read_one(name, table, timeouts, own_keys, &mut taken))
+        .collect()
+}
+
+fn read_one<'a>(
+    name: &str,
+    table: Table<'a>,
+    timeouts: &Timeouts,
+    own_keys: &[Found],
+    taken: &mut Vec<(String, Found)>,
+) -> Entry<'a> {
+    if let Err(refused) = value::name(name) {
+        table.problem(refused.why, refused.suggestion);
+    }
+    let servers = table
+        .required("servers", "servers = [\"127.0.0.1:3001\"]")
+        .and_then(|value| read_servers(&value))
+        .unwrap_or_default();
+    let upstream = Upstream {
+        name: name.to_owned(),
+        servers,
+        django: table.flag("django", false),
+        keys: read_keys(name, &table, own_keys, taken),
+        own_host: table.choice("host", false, &[("client", false), ("upstream", true)]),
+        // uWSGI's whole request head is 4096 bytes by default; a token without a session is about 500.
+        max_header_bytes: table.count("max_header_bytes", 4096, 1024..=1024 * 1024),
+        token_ttl: table.read("token_ttl", Duration::from_secs(60), |value| {
+            value.seconds(Duration::from_secs(5)..=Duration::from_secs(3600))
+        }),
+        timeouts: read_own_timeouts(&table, timeouts),
+    };
+    let has_keys = table
+        .value("keys")
+        .is_some_and(|value| !value.is_empty_list());
+    Entry {
+        upstream,
+        table,
+        has_keys,
+    }
+}
+
+fn read_servers(value: &Value<'_>) -> Option<Vec<String>> {
+    let expected = "a list of host:port such as [\"127.0.0.1:3001\"]";
+    if value.is_empty_list() {
+        value.problem("an upstream has at least one server", None);
+    }
+    value.list(expected, value::server)
+}
+
+fn read_keys(
+    name: &str,
+    table: &Table<'_>,
+    own_keys: &[Found],
+    taken: &mut Vec<(String, Found)>,
+) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    let example = "a list such as [{ kid = \"orders-2026\", secret = { env = \"ORDERS_KEY\" } }]";
+    let items = table.value("keys").and_then(|value| value.items(example));
+    for item in items.into_iter().flatten() {
+        let Some(entry) = item.table(&keys::KEY, None) else {
+            continue;
+        };
+        let kid_value = entry.required("kid", "kid = \"orders-2026\"");
+        let secret_value = entry.required("secret", "secret = { env = \"ORDERS_KEY\" }");
+        let kid = kid_value
+            .as_ref()
+            .and_then(|value| value.parse("text", value::name));
+        let found = secret_value
+            .as_ref()
+            .and_then(|value| Some((value, secrets::read(value)?)));
+        if let (Some(value), Some(kid)) = (&kid_value, &kid)
+            && keys.iter().any(|key| key.kid == *kid)
+        {
+            value.problem(
+                format!("this upstream has two keys with the kid {kid:?}"),
+                None,
+            );
+        }
+        let Some((value, mut found)) = found else {
+            continue;
+        };
+        if let Some(written) = found.secret.take() {
+            found.secret = decode(value, &written);
+            if found.secret.is_none() {
+                continue;
+            }
+        }
+        check_apart(name, value, &found, own_keys, taken);
+        let secret = found
+            .secret
+            .clone()
+            .unwrap_or_else(|| Secret::new([0; MIN_SECRET]));
+        taken.push((name.to_owned(), found));
+        if let Some(kid) = kid {
+            keys.push(Key { kid, secret });
+        }
+    }
+    keys
+}
+
+/// A secret that two share lets one forge what the other believes.
+fn check_apart(
+    name: &str,
+    value: &Value<'_>,
+    found: &Found,
+    own_keys: &[Found],
+    taken: &[(String, Found)],
+) {
+    if own_keys.iter().any(|key| key.is_same(found)) {
+        value.problem(
+            "this is Django's SECRET_KEY: the upstream could forge every session",
+            None,
+        );
+    }
+    if let Some((other, _)) = taken
+        .iter()
+        .find(|(other, key)| other != name && key.is_same(found))
+    {
+        value.problem(
+            format!(
+                "upstream {other:?} has the same secret: each could forge tokens for the other"
+            ),
+            None,
+        );
+    }
+}
+
+/// The secret itself: what follows `base64:` decoded, anything else as it is.
+fn decode(value: &Value<'_>, written: &Secret) -> Option<Secret> {
+    let secret = match written.expose().strip_prefix(b"base64:") {
+        None => written.clone(),
+        Some(encoded) => {
+            let config = GeneralPurposeConfig::new()
+                .with_decode_padding_mode(DecodePaddingMode::Indifferent);
+            let decode = |alphabet| GeneralPurpose::new(alphabet, config).decode(encoded);
+            let Ok(bytes) = decode(&STANDARD).or_else(|_| decode(&URL_SAFE)) else {
+                value.problem("what follows base64: is not base64", None);
+                return None;
+            };
+            Secret::new(bytes)
+        }
+    };
+    if secret.len() < MIN_SECRET {
+        let why = format!(
+            "a secret has at least {MIN_SECRET} bytes, this one has {}",
+            secret.len()
+        );
+        value.problem(
+            why,
+            Some("such as the output of: openssl rand -base64 32".to_owned()),
+        );
+        return None;
+    }
+    Some(secret)
+}

@@ -1,0 +1,20 @@
+//! What Django does with a session, and no more: no HTTP engine, no SQL.
+//!
+//! Every rule here was compared with the releases it speaks of, from 1.11 to 6.1. Where this module is
+//! stricter than Django, its documentation says so.
+
+pub mod auth;
+pub mod cookie;
+mod encoding;
+pub mod expiry;
+mod payload;
+pub mod settings;
+mod signing;
+
+pub use self::{
+    auth::{AuthHash, Login, integer_key, login},
+    expiry::{BadExpiry, Expiry, Lifetime, expiry, parse_sqlite_text, sqlite_text},
+    payload::{Codec, Unreadable},
+    settings::{Release, Settings},
+    signing::{base62, parse_base62},
+};

@@ -1,0 +1,317 @@
+//! The trip of a request: admit, route, resolve, authorize, inject, forward, persist, respond.
+
+mod admit;
+mod authorize;
+mod cache;
+mod fields;
+mod forward;
+mod inject;
+mod persist;
+mod resolve;
+mod respond;
+mod route;
+
+use std::{net::IpAddr, sync::Arc, time::Instant};
+
+use http::{Request, Response, StatusCode, Uri, header, request::Parts};
+use hyper::body::Incoming;
+
+use self::{
+    admit::Admitted,
+    authorize::Denied,
+    cache::Personal,
+    forward::Forward,
+    inject::Injector,
+    persist::Persist,
+    resolve::Resolution,
+    respond::{Asked, Refusal},
+};
+use crate::{
+    body::Body,
+    config::{Config, Route, SessionMode},
+    django::cookie,
+    error::Code,
+    reserved,
+    sessions::Sessions,
+    telemetry,
+    upstream::Upstream,
+};
+
+/// Everything that serving a request needs, as one immutable snapshot of the configuration.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Config,
+    table: route::Table,
+    upstreams: Vec<Behind>,
+    sessions: Sessions,
+}
+
+/// An upstream, and the key for its tokens where it has one.
+#[derive(Debug)]
+struct Behind {
+    upstream: Upstream,
+    injector: Option<Injector>,
+    own_host: bool,
+}
+
+/// What the access log says of a request.
+#[derive(Debug, Default)]
+struct Record {
+    host: String,
+    path: String,
+    client: Option<IpAddr>,
+    upstream: Option<usize>,
+    sid: Option<String>,
+    code: Option<Code>,
+}
+
+impl Gateway {
+    /// Prepares the routes and upstreams of a configuration in front of its sessions.
+    pub fn new(config: Config, sessions: Sessions) -> Self {
+        let behind = |upstream: &crate::config::Upstream| Behind {
+            upstream: Upstream::new(upstream),
+            injector: Injector::new(upstream, &config.gateway.issuer),
+            own_host: upstream.own_host,
+        };
+        Self {
+            table: route::Table::new(&config.routes),
+            upstreams: config.upstreams.iter().map(behind).collect(),
+            sessions,
+            config,
+        }
+    }
+
+    /// The sessions behind.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Serves one request from its head to the head of the answer, and logs it.
+    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
+        let started = Instant::now();
+        let method = request.method().clone();
+        let asked = Asked::new(request.headers(), &self.config.gateway.issuer);
+        let mut record = Record::default();
+        let response = match self.trip(request, peer, &asked, &mut record).await {
+            Ok(response) => response,
+            Err(refusal) => self.refuse(&refusal, &asked, &mut record),
+        };
+        let upstream = record.upstream.map(|place| self.upstreams[place].upstream.name.as_str());
+        tracing::info!(
+            target: telemetry::ACCESS,
+            client = record.client.unwrap_or(peer).to_string(),
+            method = method.as_str(),
+            host = record.host,
+            path = record.path,
+            status = response.status().as_u16(),
+            upstream,
+            sid = record.sid,
+            error = record.code.map(Code::as_str),
+            duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        );
+        response
+    }
+
+    async fn trip(
+        &self,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        asked: &Asked,
+        record: &mut Record,
+    ) -> Result<Response<Body>, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let limits = &self.config.limits;
+        let trusted = &self.config.gateway.trusted_proxies;
+        let admitted = admit::admit(&mut parts, peer, trusted, limits.request_body)?;
+        record.client = Some(admitted.client);
+        record.host.clone_from(&admitted.host);
+        record.path.push_str(admitted.path.forwarded());
+
+        let route = self.route(&admitted)?;
+        record.upstream = Some(route.upstream);
+        let Behind { upstream, injector, own_host } = &self.upstreams[route.upstream];
+
+        let preflight = authorize::is_preflight(&parts);
+        let resolved = resolve::resolve(&self.sessions, route, preflight, &mut parts.headers).await;
+        let resolution = match resolved {
+            Ok(resolution) => resolution,
+            Err(refusal) => return Ok(self.refuse_varying(&refusal, asked, record)),
+        };
+
+        let origins = &self.config.gateway.trusted_origins;
+        match authorize::authorize(route, &parts, &admitted, origins, preflight, &resolution) {
+            Ok(()) => {}
+            Err(Denied::Refused(refusal)) => return Ok(self.refuse_varying(&refusal, asked, record)),
+            Err(Denied::LoginPage(location)) => {
+                let mut response = respond::login_page(&location).ok_or_else(|| {
+                    Refusal::new(Code::LoginRequired, "This needs a login.")
+                })?;
+                vary(&mut response);
+                return Ok(response);
+            }
+        }
+
+        parts.uri = target(route, &admitted)?;
+        if !own_host {
+            if let Some(authority) = &admitted.authority {
+                parts.headers.insert(header::HOST, authority.clone());
+            }
+        }
+        let (body, watch) = Body::request(body, limits.request_body, route.timeouts.body_progress);
+        let token = injector
+            .as_ref()
+            .filter(|_| route.session != SessionMode::Pass)
+            .map(|injector| injector.prepare(&self.sessions, route, &resolution));
+        record.sid = token.as_ref().and_then(|token| token.sid().map(str::to_owned));
+        let forward = Forward {
+            upstream,
+            timeouts: &route.timeouts,
+            own_host: *own_host,
+            watch,
+            body_limit: limits.request_body,
+        };
+        let outgoing = request_of(parts, body);
+        let answered = forward
+            .send(outgoing, |request| {
+                if let Some(token) = &token {
+                    token.inject(request);
+                }
+            })
+            .await?;
+
+        let persist = Persist { sessions: &self.sessions, config: &self.config, route, upstream: &upstream.name };
+        let response = &answered.response;
+        check_response(response, &upstream.name)?;
+        let stored = persist.persist(response.status(), response.headers(), &resolution).await;
+        let set_cookie = match stored {
+            Ok(set_cookie) => set_cookie,
+            // The upstream's response is dropped, and its connection with it.
+            Err(refusal) => return Ok(self.refuse_varying(&refusal, asked, record)),
+        };
+        let mut response = answered.into_response(route.timeouts.response_idle);
+        self.finish(route, &resolution, set_cookie, &mut response);
+        Ok(response)
+    }
+
+    fn route(&self, admitted: &Admitted) -> Result<&Route, Refusal> {
+        let place = self.table.find(&self.config.routes, &admitted.host, &admitted.path);
+        let Some(route) = place.map(|place| &self.config.routes[place]) else {
+            let detail = "No route of this gateway matches the host and path.";
+            return Err(Refusal::new(Code::NoRoute, detail));
+        };
+        if admitted.path.encoded_slash() && route.encoded_slashes == crate::path::EncodedSlashes::Refuse {
+            let detail = "The request was refused: its path has an encoded slash (%2F).";
+            return Err(Refusal::new(Code::BadRequest, detail));
+        }
+        Ok(route)
+    }
+
+    /// What ends at this hop leaves the response; our cookie and the caching rules come in.
+    fn finish(
+        &self,
+        route: &Route,
+        resolution: &Resolution,
+        set_cookie: Option<header::HeaderValue>,
+        response: &mut Response<Body>,
+    ) {
+        let headers = response.headers_mut();
+        // An upstream that nominates one of our names only loses it, as it would anyway.
+        let _ = fields::strip_hop_by_hop(headers);
+        fields::scrub(headers, reserved::in_response);
+        if route.session == SessionMode::Pass {
+            return;
+        }
+        drop_session_cookies(&self.config.django.cookie.name, headers);
+        if route.session == SessionMode::Off {
+            return;
+        }
+        let personal = match (&set_cookie, resolution.had_cookie) {
+            (Some(_), _) => Personal::SetsCookie,
+            (None, true) => Personal::Yes,
+            (None, false) => Personal::No,
+        };
+        if personal == Personal::SetsCookie || !route.upstream_cache {
+            cache::protect(headers, personal);
+        }
+        if let Some(set_cookie) = set_cookie {
+            headers.append(header::SET_COOKIE, set_cookie);
+        }
+    }
+
+    fn refuse(&self, refusal: &Refusal, asked: &Asked, record: &mut Record) -> Response<Body> {
+        record.code = Some(refusal.code);
+        respond::refusal(refusal, asked)
+    }
+
+    fn refuse_varying(&self, refusal: &Refusal, asked: &Asked, record: &mut Record) -> Response<Body> {
+        let mut response = self.refuse(refusal, asked, record);
+        vary(&mut response);
+        response
+    }
+}
+
+fn vary(response: &mut Response<Body>) {
+    response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Cookie"));
+}
+
+fn request_of(parts: Parts, body: Body) -> Request<Body> {
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = parts.uri;
+    *request.headers_mut() = parts.headers;
+    request
+}
+
+/// The request-target for the upstream: origin form, resolved, without the prefix that the route takes off.
+fn target(route: &Route, admitted: &Admitted) -> Result<Uri, Refusal> {
+    let mut target = match &route.strip_prefix {
+        _ if admitted.asterisk => "*".to_owned(),
+        Some(prefix) => prefix.strip(&admitted.path),
+        None => admitted.path.forwarded().to_owned(),
+    };
+    if let Some(query) = &admitted.query {
+        target.push('?');
+        target.push_str(query);
+    }
+    Uri::try_from(target)
+        .map_err(|_| Refusal::new(Code::BadRequest, "The request was refused: its target is not a URL."))
+}
+
+/// An answer that cannot be passed on as it is.
+fn check_response(response: &Response<Incoming>, upstream: &str) -> Result<(), Refusal> {
+    let headers = response.headers();
+    let codings = headers.get_all(header::TRANSFER_ENCODING);
+    let chunked = |coding: &header::HeaderValue| {
+        coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+    };
+    let odd_coding = codings.iter().any(|coding| !chunked(coding)) || codings.iter().count() > 1;
+    // 101 without an Upgrade of ours, or an interim answer that came as the final one.
+    if odd_coding || response.status().is_informational() {
+        tracing::warn!(upstream, status = response.status().as_u16(), "an upstream's answer cannot be passed on");
+        return Err(Refusal::after(
+            Code::UpstreamBadResponse,
+            format!("The answer of the service {upstream} cannot be passed on."),
+            response.status(),
+        ));
+    }
+    Ok(())
+}
+
+/// The gateway alone sets the session cookie. A cookie without a name could pass for it in the next request.
+fn drop_session_cookies(name: &str, headers: &mut http::HeaderMap) {
+    let foreign = |value: &header::HeaderValue| cookie::sets_session(name, value.as_bytes());
+    if !headers.get_all(header::SET_COOKIE).iter().any(foreign) {
+        return;
+    }
+    let kept: Vec<_> =
+        headers.get_all(header::SET_COOKIE).iter().filter(|value| !foreign(value)).cloned().collect();
+    headers.remove(header::SET_COOKIE);
+    for value in kept {
+        headers.append(header::SET_COOKIE, value);
+    }
+}
+
+/// Whether an answer of this status stores what it asks for: Django skips 5xx (`SessionMiddleware`).
+fn stores(status: StatusCode) -> bool {
+    !status.is_server_error()
+}

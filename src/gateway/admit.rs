@@ -1,0 +1,351 @@
+//! The first station: refuses what two servers could read in two ways, and removes what only the gateway may
+//! say. It never looks at sessions.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri::Authority};
+use ipnet::IpNet;
+
+use super::{
+    fields::{scrub, strip_hop_by_hop},
+    respond::Refusal,
+};
+use crate::{error::Code, path::Canonical, reserved};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// Names with which a proxy tells a server who asks and for what; from anybody else they are lies. The last
+/// two make some frameworks serve another path than the one that was routed.
+const TOLD_BY_PROXIES: [&str; 6] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
+/// Other spellings of forwarding that the gateway does not speak; nobody's copy passes.
+const NEVER_PASSED: [&str; 4] =
+    ["forwarded", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-server"];
+
+/// What the request asks for, made unambiguous.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The host that routes are matched with: lower-case, without port and final dot.
+    pub host: String,
+    /// Host and port as the client sent them; `None` for an HTTP/1.0 client without.
+    pub authority: Option<HeaderValue>,
+    /// The path of the target.
+    pub path: Canonical,
+    /// The query, as it came.
+    pub query: Option<String>,
+    /// `OPTIONS *`.
+    pub asterisk: bool,
+    /// `https` or `http`, as far as it is known.
+    pub scheme: &'static str,
+    /// The client's address, from a trusted proxy's word where there is one.
+    pub client: IpAddr,
+}
+
+/// Checks a request and makes its fields those that may go on.
+///
+/// # Errors
+///
+/// A refusal whose detail names the rule.
+pub fn admit(
+    parts: &mut Parts,
+    peer: IpAddr,
+    trusted: &[IpNet],
+    body_limit: Option<u64>,
+) -> Result<Admitted, Refusal> {
+    check_framing(&parts.headers, parts.version, body_limit)?;
+    check_method(&parts.method)?;
+    let (authority, host) = host(parts)?;
+    let (path, asterisk) = path(&parts.method, &parts.uri)?;
+    let query = parts.uri.query().map(str::to_owned);
+    let trailers = accepts_trailers(&parts.headers);
+    strip_hop_by_hop(&mut parts.headers).map_err(|_| {
+        bad_request("the Connection field names a field that belongs to the gateway")
+    })?;
+    scrub(&mut parts.headers, reserved::in_request);
+    parts.headers.remove(header::EXPECT);
+    if trailers {
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let peer = peer.to_canonical();
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+    let trust = is_trusted(&peer);
+    scrub_forwarding(&mut parts.headers, trust);
+    let client = if trust { client_of(&parts.headers, peer, is_trusted) } else { peer };
+    let scheme = tell_forwarding(&mut parts.headers, peer, authority.as_ref());
+    Ok(Admitted { host, authority, path, query, asterisk, scheme, client })
+}
+
+fn bad_request(rule: &str) -> Refusal {
+    Refusal::new(Code::BadRequest, format!("The request was refused: {rule}."))
+}
+
+/// RFC 9112, section 6.3. hyper has resolved what it could; what it lets through undecided is refused here.
+fn check_framing(headers: &HeaderMap, version: Version, limit: Option<u64>) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        if version < Version::HTTP_11 {
+            return Err(bad_request("HTTP/1.0 has no Transfer-Encoding").closing());
+        }
+        if !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
+            let detail = "The only Transfer-Encoding that is understood is chunked, once.";
+            return Err(Refusal::new(Code::TransferEncoding, detail).closing());
+        }
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(bad_request("it has both Transfer-Encoding and Content-Length").closing());
+        }
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else { return Ok(()) };
+    if lengths.next().is_some() {
+        return Err(bad_request("it has more than one Content-Length").closing());
+    }
+    let length = length.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+    match (length, limit) {
+        (None, _) => Err(bad_request("its Content-Length is not a number").closing()),
+        (Some(length), Some(limit)) if length > limit => Err(too_large(limit)),
+        _ => Ok(()),
+    }
+}
+
+/// The answer to a body over `limits.request_body`. The rest of it is not read.
+pub fn too_large(limit: u64) -> Refusal {
+    let detail = format!("The request body is larger than the {limit} bytes that are accepted here.");
+    Refusal::new(Code::BodyTooLarge, detail).closing()
+}
+
+fn check_method(method: &Method) -> Result<(), Refusal> {
+    if *method == Method::CONNECT || *method == Method::TRACE || method.as_str() == "TRACK" {
+        let detail = format!("The method {method} is not served here.");
+        return Err(Refusal::new(Code::MethodRefused, detail).closing());
+    }
+    Ok(())
+}
+
+/// The one Host (RFC 9112, section 3.2), which an absolute-form target must agree with.
+fn host(parts: &Parts) -> Result<(Option<HeaderValue>, String), Refusal> {
+    let mut fields = parts.headers.get_all(header::HOST).iter();
+    let (field, more) = (fields.next(), fields.next());
+    if more.is_some() {
+        return Err(bad_request("it has more than one Host field").closing());
+    }
+    let Some(field) = field else {
+        if parts.version >= Version::HTTP_11 || parts.uri.authority().is_some() {
+            return Err(bad_request("it has no Host field").closing());
+        }
+        return Ok((None, String::new()));
+    };
+    let wrong = || bad_request("its Host field is not a host with an optional port");
+    let authority = Authority::try_from(field.as_bytes()).map_err(|_| wrong())?;
+    let host = authority.host();
+    let port = &authority.as_str()[host.len()..];
+    let port_is_right = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_ok());
+    // What stands before an @ would be taken for the host by some.
+    if authority.as_str().contains('@') || host.is_empty() || !port_is_right || host.contains('%') {
+        return Err(wrong());
+    }
+    if let Some(target) = parts.uri.authority() {
+        if !target.as_str().eq_ignore_ascii_case(authority.as_str()) {
+            return Err(bad_request("its target names another host than its Host field").closing());
+        }
+    }
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    Ok((Some(field.clone()), host))
+}
+
+fn path(method: &Method, uri: &Uri) -> Result<(Canonical, bool), Refusal> {
+    if let Some(scheme) = uri.scheme_str() {
+        if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+            return Err(bad_request("its target is not an http or https URL"));
+        }
+    }
+    if !uri.query().unwrap_or_default().is_ascii() {
+        return Err(bad_request("its query has bytes outside of ASCII; they must be percent-encoded"));
+    }
+    let (path, asterisk) = match uri.path() {
+        "*" if *method == Method::OPTIONS => ("/", true),
+        // The absolute form of the root (RFC 9112, section 3.2.2).
+        "" if uri.scheme().is_some() => ("/", false),
+        path => (path, false),
+    };
+    let path = Canonical::parse(path).map_err(|error| bad_request(&error.to_string()))?;
+    Ok((path, asterisk))
+}
+
+/// `TE: trailers` is all of TE that can be kept (RFC 9110, section 10.1.4).
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(header::TE).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+    })
+}
+
+fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) {
+    scrub(headers, |name| {
+        NEVER_PASSED.iter().any(|told| reserved::folds_to(name, told))
+            || TOLD_BY_PROXIES
+                .iter()
+                .any(|told| reserved::folds_to(name, told) && !(trust && name == *told))
+    });
+}
+
+/// The client by the word of trusted proxies: from the right, the first address that is not one of them.
+fn client_of(headers: &HeaderMap, peer: IpAddr, is_trusted: impl Fn(&IpAddr) -> bool) -> IpAddr {
+    let mut client = peer;
+    let fields = headers.get_all(X_FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
+    for entry in fields.flat_map(|value| value.rsplit(',')) {
+        let Ok(address) = entry.trim().parse::<IpAddr>() else { break };
+        client = address.to_canonical();
+        if !is_trusted(&client) {
+            break;
+        }
+    }
+    client
+}
+
+/// Appends to what a trusted proxy has said (the others' words are gone), and gives the scheme.
+fn tell_forwarding(headers: &mut HeaderMap, peer: IpAddr, authority: Option<&HeaderValue>) -> &'static str {
+    let mut chain = String::new();
+    for value in headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()) {
+        chain.push_str(value);
+        chain.push_str(", ");
+    }
+    chain.push_str(&peer.to_string());
+    // Visible ASCII by construction: an address, and what `to_str` let through.
+    if let Ok(chain) = HeaderValue::try_from(chain) {
+        headers.insert(X_FORWARDED_FOR, chain);
+    }
+    let mut protocols = headers.get_all(X_FORWARDED_PROTO).iter();
+    let told = protocols.next().filter(|_| protocols.next().is_none());
+    let scheme = if told.is_some_and(|told| told == "https") { "https" } else { "http" };
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    let hosts = headers.get_all(X_FORWARDED_HOST).iter().count();
+    if let (Some(authority), true) = (authority, hosts != 1) {
+        headers.insert(X_FORWARDED_HOST, authority.clone());
+    }
+    scheme
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn admitted(request: http::request::Builder) -> (Result<Admitted, Refusal>, HeaderMap) {
+        admitted_from("203.0.113.9", &["10.0.0.0/8"], request)
+    }
+
+    fn admitted_from(
+        peer: &str,
+        trusted: &[&str],
+        request: http::request::Builder,
+    ) -> (Result<Admitted, Refusal>, HeaderMap) {
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        let admitted = admit(&mut parts, peer.parse().unwrap(), &trusted, Some(100));
+        (admitted, parts.headers)
+    }
+
+    fn get(target: &str) -> http::request::Builder {
+        Request::get(target).header("host", "Shop.Example.:8080")
+    }
+
+    #[test]
+    fn a_plain_request_goes_on_with_its_host_and_path() {
+        let (admitted, headers) = admitted(get("/a/../cart/?q=1").header("accept", "*/*"));
+        let admitted = admitted.unwrap();
+        assert_eq!(admitted.host, "shop.example");
+        assert_eq!(admitted.authority.unwrap(), "Shop.Example.:8080");
+        assert_eq!(admitted.path.forwarded(), "/cart/");
+        assert_eq!(admitted.query.as_deref(), Some("q=1"));
+        assert_eq!(headers["x-forwarded-for"], "203.0.113.9");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "Shop.Example.:8080");
+    }
+
+    #[test]
+    fn every_spelling_of_a_reserved_field_is_removed() {
+        let request = get("/")
+            .header("x-session", "1")
+            .header("X_Session", "2")
+            .header("x.session", "3")
+            .header("x-session_set", "4")
+            .header("x-session-id", "mine");
+        let (admitted, headers) = admitted(request);
+        admitted.unwrap();
+        assert!(!headers.keys().any(|name| reserved::in_request(name.as_str())));
+        assert_eq!(headers["x-session-id"], "mine");
+    }
+
+    #[test]
+    fn what_two_servers_could_read_in_two_ways_is_refused() {
+        let table = [
+            (Request::get("/"), "no host"),
+            (get("/").header("host", "other"), "two hosts"),
+            (Request::get("/").header("host", "a@b"), "userinfo"),
+            (Request::get("/").header("host", "a:b"), "port"),
+            (Request::get("/").header("host", "a:"), "empty port"),
+            (Request::get("/").header("host", ""), "empty host"),
+            (Request::get("/").header("host", "a b"), "blank"),
+            (Request::get("http://other/").header("host", "shop.example"), "absolute form"),
+            (get("*"), "asterisk"),
+            (get("/").header("content-length", "1").header("transfer-encoding", "chunked"), "both"),
+            (get("/").header("content-length", "1").header("content-length", "2"), "two lengths"),
+            (get("/").header("content-length", "+1 "), "length"),
+            (get("/").header("connection", "x-session"), "nomination"),
+            (get("/%00"), "nul"),
+            (get("/a/%5c"), "backslash"),
+        ];
+        for (request, what) in table {
+            let (admitted, _) = admitted(request);
+            assert_eq!(admitted.expect_err(what).code, Code::BadRequest, "{what}");
+        }
+        let odd = get("/").header("transfer-encoding", "gzip, chunked");
+        assert_eq!(admitted(odd).0.unwrap_err().code, Code::TransferEncoding);
+        let long = get("/").header("content-length", "101");
+        assert_eq!(admitted(long).0.unwrap_err().code, Code::BodyTooLarge);
+        for method in ["CONNECT", "TRACE", "TRACK"] {
+            let request = get("/").method(method);
+            assert_eq!(admitted(request).0.unwrap_err().code, Code::MethodRefused, "{method}");
+        }
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_who_the_client_is() {
+        let request = || {
+            get("/")
+                .header("x-forwarded-for", "198.51.100.1, 10.0.0.3")
+                .header("x-forwarded-proto", "https")
+                .header("x-forwarded-host", "front.example")
+                .header("X_Forwarded_For", "6.6.6.6")
+                .header("forwarded", "for=6.6.6.6")
+                .header("x-real-ip", "6.6.6.6")
+                .header("x-original-url", "/admin/")
+        };
+        let (stranger, headers) = admitted(request());
+        let stranger = stranger.unwrap();
+        assert_eq!(stranger.client.to_string(), "203.0.113.9");
+        assert_eq!(stranger.scheme, "http");
+        assert_eq!(headers["x-forwarded-for"], "203.0.113.9");
+        assert_eq!(headers["x-forwarded-host"], "Shop.Example.:8080");
+        for gone in ["forwarded", "x-real-ip", "x-original-url", "x_forwarded_for"] {
+            assert!(!headers.contains_key(gone), "{gone}");
+        }
+        let (proxied, headers) = admitted_from("::ffff:10.0.0.2", &["10.0.0.0/8"], request());
+        let proxied = proxied.unwrap();
+        assert_eq!(proxied.client.to_string(), "198.51.100.1");
+        assert_eq!(proxied.scheme, "https");
+        assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 10.0.0.3, 10.0.0.2");
+        assert_eq!(headers["x-forwarded-host"], "front.example");
+        assert!(!headers.contains_key("x_forwarded_for"));
+    }
+}

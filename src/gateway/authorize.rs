@@ -1,0 +1,182 @@
+//! May this caller use this route? The route's `require`, and the cross-site guard.
+
+use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
+
+use super::{
+    admit::Admitted,
+    resolve::{Caller, Resolution},
+    respond::Refusal,
+};
+use crate::{
+    config::{Require, Route, SessionMode},
+    error::Code,
+    path::{encode_component, safe_next},
+};
+
+/// Why a request goes no further.
+#[derive(Debug)]
+pub enum Denied {
+    /// An error answer.
+    Refused(Refusal),
+    /// A page load without the login that the route needs: this is where to log in.
+    LoginPage(String),
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Whether this is a CORS preflight (Fetch standard, "CORS-preflight request"). It carries no cookie, so the
+/// question who asks has no meaning for it.
+pub fn is_preflight(parts: &Parts) -> bool {
+    parts.method == Method::OPTIONS
+        && parts.headers.contains_key(header::ORIGIN)
+        && parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+/// Decides by what was resolved.
+///
+/// # Errors
+///
+/// The answer that the client gets instead.
+pub fn authorize(
+    route: &Route,
+    parts: &Parts,
+    admitted: &Admitted,
+    trusted_origins: &[String],
+    preflight: bool,
+    resolution: &Resolution,
+) -> Result<(), Denied> {
+    if route.session != SessionMode::Read {
+        return Ok(());
+    }
+    if !route.allow_cross_site {
+        check_site(parts, admitted, trusted_origins, preflight, resolution.had_cookie)?;
+    }
+    if preflight {
+        return Ok(());
+    }
+    let allowed = match (&resolution.caller, route.require) {
+        (_, Require::Anyone) => true,
+        (Caller::Known(_, known), Require::Login) => known.user.is_some(),
+        (Caller::Known(..), Require::Session) => true,
+        // The login page would only send such a visitor back here.
+        (Caller::Unverifiable, _) => {
+            return Err(Refusal::new(
+                Code::SessionUnreadable,
+                "Your session cannot be read at the moment. Nothing about it was changed; try again later.",
+            )
+            .into());
+        }
+        _ => false,
+    };
+    if allowed { Ok(()) } else { Err(needs_login(route, parts, admitted)) }
+}
+
+/// The guard: a request that bears a session cookie and may change something must come from the site's own
+/// pages, or from one of the trusted origins (as Go's `http.CrossOriginProtection`).
+fn check_site(
+    parts: &Parts,
+    admitted: &Admitted,
+    trusted_origins: &[String],
+    preflight: bool,
+    had_cookie: bool,
+) -> Result<(), Refusal> {
+    let safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if !preflight && (!had_cookie || safe) {
+        return Ok(());
+    }
+    let headers = &parts.headers;
+    let origin = single(headers, header::ORIGIN);
+    let foreign = || {
+        Err(Refusal::new(
+            Code::CrossSiteRequest,
+            "A page of another site has sent this request. If that site is one of yours, its origin belongs \
+             into gateway.trusted_origins.",
+        ))
+    };
+    if origin.is_some_and(|origin| trusted_origins.iter().any(|trusted| trusted == origin)) {
+        return Ok(());
+    }
+    if !preflight && headers.contains_key("sec-fetch-site") {
+        return match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+            Some(b"same-origin" | b"none") => Ok(()),
+            _ => foreign(),
+        };
+    }
+    match origin {
+        Some(origin) if is_own(origin, admitted) => Ok(()),
+        // Present, but not one readable value: not a browser's, and not to be trusted.
+        None if !headers.contains_key(header::ORIGIN) => Ok(()),
+        _ => foreign(),
+    }
+}
+
+fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    values.next().is_none().then_some(value)
+}
+
+/// Whether the origin has the host and port of the request. The scheme is not compared: TLS may end in front
+/// of the gateway. A port that one of them leaves out is the default of the origin's scheme.
+fn is_own(origin: &str, admitted: &Admitted) -> bool {
+    let Some((scheme, rest)) = origin.split_once("://") else { return false };
+    let default = if scheme.eq_ignore_ascii_case("https") { "443" } else { "80" };
+    let Some(authority) = admitted.authority.as_ref().and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let (host, port) = split_port(rest);
+    let (own_host, own_port) = split_port(authority);
+    host.eq_ignore_ascii_case(own_host) && port.unwrap_or(default) == own_port.unwrap_or(default)
+}
+
+fn split_port(authority: &str) -> (&str, Option<&str>) {
+    match authority.rsplit_once(':') {
+        // The colons of an IPv6 address stand inside its brackets.
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    }
+}
+
+fn needs_login(route: &Route, parts: &Parts, admitted: &Admitted) -> Denied {
+    let refused = || {
+        let what = if route.require == Require::Login { "a login" } else { "a session" };
+        Refusal::new(Code::LoginRequired, format!("This needs {what}.")).into()
+    };
+    let Some(login_url) = route.login_url.as_deref().filter(|_| is_page_load(parts)) else {
+        return refused();
+    };
+    let mut next = String::new();
+    if login_url.starts_with("https:") {
+        let Some(authority) = admitted.authority.as_ref().and_then(|value| value.to_str().ok()) else {
+            return refused();
+        };
+        encode_component(&format!("{}://{authority}", admitted.scheme), &mut next);
+    }
+    next.push_str(&safe_next(&admitted.path, admitted.query.as_deref()));
+    let separator = if login_url.contains('?') { '&' } else { '?' };
+    Denied::LoginPage(format!("{login_url}{separator}next={next}"))
+}
+
+/// Whether a browser loads a page, so that a redirect makes sense: docs/configuration.md has the table.
+fn is_page_load(parts: &Parts) -> bool {
+    if parts.method != Method::GET && parts.method != Method::HEAD {
+        return false;
+    }
+    let headers = &parts.headers;
+    if let Some(mode) = headers.get("sec-fetch-mode") {
+        return mode == "navigate";
+    }
+    let is_script = headers
+        .get("x-requested-with")
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
+    let accepts_html = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.to_ascii_lowercase().contains("text/html"));
+    accepts_html && !is_script
+}

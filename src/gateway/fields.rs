@@ -1,0 +1,94 @@
+//! Header fields that end at this hop, in both directions (RFC 9110, section 7.6.1).
+
+use http::{HeaderMap, HeaderName, header};
+
+use crate::reserved;
+
+/// Fields that never pass a hop, whether or not `Connection` names them.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// `Connection` nominates a name that only the gateway may set: an attempt to have it removed on the way.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NominatesReserved;
+
+/// Removes what ends here: the usual fields and everything that `Connection` nominates.
+///
+/// # Errors
+///
+/// A nomination of a reserved name, in any spelling; nothing is promised about the map then.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), NominatesReserved> {
+    let mut nominated: Vec<HeaderName> = Vec::new();
+    for value in headers.get_all(header::CONNECTION) {
+        for name in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if std::str::from_utf8(name).is_ok_and(reserved::in_response) {
+                return Err(NominatesReserved);
+            }
+            if let Ok(name) = HeaderName::from_bytes(name) {
+                nominated.push(name);
+            }
+        }
+    }
+    for name in nominated.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+    Ok(())
+}
+
+/// Removes every field whose name is `reserved`.
+pub fn scrub(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) {
+    if !headers.keys().any(|name| reserved(name.as_str())) {
+        return;
+    }
+    let found: Vec<_> = headers.keys().filter(|name| reserved(name.as_str())).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn what_connection_nominates_does_not_pass() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret ,,"),
+            ("connection", "x-other"),
+            ("x-secret", "1"),
+            ("x-other", "2"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip"),
+            ("upgrade", "h2c"),
+            ("accept", "*/*"),
+        ]);
+        assert_eq!(strip_hop_by_hop(&mut headers), Ok(()));
+        assert_eq!(headers.len(), 1);
+        assert!(headers.contains_key("accept"));
+    }
+
+    #[test]
+    fn a_nominated_reserved_name_is_refused() {
+        for value in ["x-session", "close, X_Session-Set", "X.SESSION"] {
+            let mut headers = map(&[("connection", value)]);
+            assert_eq!(strip_hop_by_hop(&mut headers), Err(NominatesReserved), "{value}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Sends the request to a server of the upstream. Never repeats what may have happened.
+
+use std::{future::Future, pin::pin, sync::Arc};
+
+use http::{HeaderMap, HeaderValue, Request, header};
+use tokio::time::{Instant, sleep_until};
+
+use super::{admit, respond::Refusal};
+use crate::{
+    body::{Body, Watch},
+    config::Timeouts,
+    error::Code,
+    upstream::{Answered, Outgoing, Sent, Upstream},
+};
+
+/// What is needed to send one request.
+pub struct Forward<'a> {
+    /// Where to.
+    pub upstream: &'a Upstream,
+    /// For how long.
+    pub timeouts: &'a Timeouts,
+    /// The server's own name goes out as Host.
+    pub own_host: bool,
+    /// The request's body seen from beside it.
+    pub watch: Option<Arc<Watch>>,
+    /// `limits.request_body`, for the message.
+    pub body_limit: Option<u64>,
+}
+
+impl Forward<'_> {
+    /// Sends, and waits for the head of the answer. `inject` puts the token into the fields as the last step
+    /// before each try, so that a second one carries a token of its own.
+    ///
+    /// # Errors
+    ///
+    /// 502 and 504, and what is wrong with the client's own body.
+    pub async fn send(
+        &self,
+        mut request: Outgoing,
+        inject: impl Fn(&mut Request<Body>),
+    ) -> Result<Answered, Refusal> {
+        let repeatable = matches!(request.body(), Body::Empty) && request.method().is_idempotent();
+        let mut second = false;
+        loop {
+            let Some(server) = self.upstream.pick() else {
+                return Err(self.unreachable("it has no servers"));
+            };
+            let lease = match server.connection(self.timeouts.connect, second).await {
+                Ok(lease) => lease,
+                Err(error) if second => return Err(self.unreachable(&error.to_string())),
+                Err(_) => {
+                    second = true;
+                    continue;
+                }
+            };
+            if self.own_host || !request.headers().contains_key(header::HOST) {
+                if let Ok(host) = HeaderValue::from_str(server.authority()) {
+                    request.headers_mut().insert(header::HOST, host);
+                }
+            }
+            inject(&mut request);
+            let spare = (repeatable && lease.reused && !second).then(|| copy_of(&request));
+            let Some(sent) = self.in_time(lease.send(request)).await else {
+                return Err(self.too_late());
+            };
+            request = match (sent, spare) {
+                (Sent::Answered(answered), _) => return Ok(answered),
+                (Sent::NotSent(request), _) if !second => *request,
+                // The server closed a connection that had been idle, and nothing depends on how often this
+                // request is carried out.
+                (Sent::Broken { error, reused: true }, Some(spare)) if !error.is_parse() => spare,
+                (Sent::NotSent(_), _) => return Err(self.unreachable("the connection was closed at once")),
+                (Sent::Broken { error, .. }, _) => return Err(self.broken(&error)),
+            };
+            second = true;
+        }
+    }
+
+    /// The time for an answer runs from the last byte of the request's body.
+    async fn in_time<T>(&self, sending: impl Future<Output = T>) -> Option<T> {
+        let limit = self.timeouts.response_head;
+        let mut sending = pin!(sending);
+        let started = Instant::now();
+        loop {
+            let last = self.watch.as_ref().map_or(started, |watch| watch.last_moved());
+            tokio::select! {
+                biased;
+                sent = &mut sending => return Some(sent),
+                () = sleep_until(last + limit) => {}
+            }
+            let moved = self.watch.as_ref().is_some_and(|watch| watch.last_moved() > last);
+            if !moved {
+                return None;
+            }
+        }
+    }
+
+    fn unreachable(&self, why: &str) -> Refusal {
+        tracing::warn!(upstream = %self.upstream.name, cause = why, "no connection to an upstream");
+        Refusal::new(
+            Code::UpstreamUnreachable,
+            format!("The service {} cannot be reached at the moment.", self.upstream.name),
+        )
+    }
+
+    fn too_late(&self) -> Refusal {
+        Refusal::new(
+            Code::UpstreamTimeout,
+            format!("The service {} did not answer in time.", self.upstream.name),
+        )
+    }
+
+    fn broken(&self, error: &hyper::Error) -> Refusal {
+        if let Some(watch) = self.watch.as_ref().filter(|watch| watch.has_failed()) {
+            return match self.body_limit.filter(|_| watch.was_too_large()) {
+                Some(limit) => admit::too_large(limit),
+                None => Refusal::new(Code::BadRequest, "The request's body ended before its end.").closing(),
+            };
+        }
+        // The causes of hyper's errors are I/O errors and parser states; they never quote what was sent.
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(upstream = %self.upstream.name, %error, cause, "an upstream broke off");
+        Refusal::new(
+            Code::UpstreamBadResponse,
+            format!("The service {} broke off before it had answered.", self.upstream.name),
+        )
+    }
+}
+
+fn copy_of(request: &Request<Body>) -> Request<Body> {
+    let mut copy = Request::new(Body::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = HeaderMap::clone(request.headers());
+    copy
+}

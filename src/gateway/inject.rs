@@ -1,0 +1,140 @@
+//! Puts the signed session into the request, as the last step before it leaves.
+
+use chrono::Utc;
+use http::{HeaderValue, Request, header};
+
+use super::resolve::{Caller, Resolution};
+use crate::{
+    assertion::{self, Claims, Contents, Known, Signer, Visitor, Withheld},
+    body::Body,
+    config::{self, Route, SessionMode},
+    reserved,
+    sessions::Sessions,
+};
+
+/// Signs for one upstream.
+pub struct Injector {
+    signer: Signer,
+    issuer: String,
+    audience: String,
+    ttl: u64,
+    max_bytes: usize,
+}
+
+impl std::fmt::Debug for Injector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Injector").field("audience", &self.audience).finish_non_exhaustive()
+    }
+}
+
+/// Everything of a token that is the same for each try.
+pub struct Prepared<'a> {
+    injector: &'a Injector,
+    who: Who<'a>,
+}
+
+enum Who<'a> {
+    Nobody,
+    Withheld(Withheld),
+    Known {
+        sid: String,
+        session_exp: i64,
+        sub: Option<&'a str>,
+        /// The `session` member and its `rev`; `None` where strict JSON cannot hold it.
+        told: Option<(String, String)>,
+    },
+}
+
+impl Injector {
+    /// Takes the first of the upstream's keys; `None` for an upstream without keys, which gets no token.
+    pub fn new(upstream: &config::Upstream, issuer: &str) -> Option<Self> {
+        let key = upstream.keys.first()?;
+        Some(Self {
+            signer: Signer::new(&key.kid, key.secret.expose()),
+            issuer: issuer.to_owned(),
+            audience: upstream.name.clone(),
+            ttl: upstream.token_ttl.as_secs(),
+            max_bytes: upstream.max_header_bytes,
+        })
+    }
+
+    /// Computes what does not depend on the try.
+    pub fn prepare<'a>(
+        &'a self,
+        sessions: &Sessions,
+        route: &Route,
+        resolution: &'a Resolution,
+    ) -> Prepared<'a> {
+        let who = match &resolution.caller {
+            _ if route.session == SessionMode::Off => Who::Withheld(Withheld::Off),
+            Caller::NotAsked => Who::Withheld(Withheld::Off),
+            Caller::Nobody | Caller::LoggedOut(_) => Who::Nobody,
+            Caller::Unverifiable => Who::Withheld(Withheld::Unreadable),
+            Caller::Unavailable => Who::Withheld(Withheld::Unavailable),
+            Caller::Known(key, known) => {
+                let sid = sessions.opaque().sid(&self.audience, key);
+                let told = sessions.project(&known.session, &route.forward).ok().map(|session| {
+                    let rev = sessions.opaque().rev(&self.audience, &sid, &session);
+                    (session, rev)
+                });
+                let (session_exp, sub) = (known.expire_date.timestamp(), known.user.as_deref());
+                Who::Known { sid, session_exp, sub, told }
+            }
+        };
+        Prepared { injector: self, who }
+    }
+}
+
+impl Prepared<'_> {
+    /// The opaque id of the session, for the log.
+    pub fn sid(&self) -> Option<&str> {
+        match &self.who {
+            Who::Known { sid, .. } => Some(sid),
+            _ => None,
+        }
+    }
+
+    /// Signs for this very request and replaces whatever stands in `X-Session`.
+    pub fn inject(&self, request: &mut Request<Body>) {
+        let injector = self.injector;
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        let req = assertion::req(request.method().as_str(), host.unwrap_or_default(), target);
+        let visitor = match &self.who {
+            Who::Nobody => Visitor::Nobody,
+            Who::Withheld(why) => Visitor::Withheld(*why),
+            Who::Known { sid, session_exp, sub, told } => Visitor::Known(Known {
+                sid,
+                session_exp: *session_exp,
+                sub: *sub,
+                contents: match told {
+                    Some((session, rev)) => Contents::Told { session, rev },
+                    None => Contents::NotJson,
+                },
+            }),
+        };
+        let claims = Claims {
+            iss: &injector.issuer,
+            aud: &injector.audience,
+            iat: Utc::now().timestamp(),
+            ttl: injector.ttl,
+            jti: &assertion::jti(),
+            req: &req,
+            visitor,
+        };
+        let token = injector.signer.token(&claims, injector.max_bytes);
+        if token.too_large {
+            tracing::debug!(upstream = %injector.audience, "a session is too large for its header and was withheld");
+        }
+        // A token is base64url and dots, so this cannot fail; without a token the upstream refuses the request.
+        match HeaderValue::try_from(token.text) {
+            Ok(mut value) => {
+                value.set_sensitive(true);
+                request.headers_mut().insert(reserved::X_SESSION, value);
+            }
+            Err(_) => {
+                request.headers_mut().remove(reserved::X_SESSION);
+            }
+        }
+    }
+}

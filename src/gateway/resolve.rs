@@ -1,0 +1,114 @@
+//! Cookie to caller. It never says "nobody" when it does not know.
+
+use http::{HeaderMap, HeaderValue, header};
+
+use super::respond::Refusal;
+use crate::{
+    config,
+    django::cookie,
+    error::Code,
+    session::SessionKey,
+    sessions::{Known, Resolved, Sessions},
+    store::LookupError,
+};
+
+/// Who calls, as far as it is known.
+#[derive(Debug)]
+pub enum Caller {
+    /// The route does not read sessions.
+    NotAsked,
+    /// There is no session behind this request: no cookie, no possible key, or no live row.
+    Nobody,
+    /// A session, with or without a login.
+    Known(SessionKey, Box<Known>),
+    /// A session whose login does not fit any more: nobody, by Django's rules.
+    LoggedOut(SessionKey),
+    /// A row that cannot be verified.
+    Unverifiable,
+    /// The database did not answer, and the route goes on all the same (`on_store_error = "forward"`).
+    Unavailable,
+}
+
+/// What was found in the request.
+#[derive(Debug)]
+pub struct Resolution {
+    /// Who calls.
+    pub caller: Caller,
+    /// Whether the request bore a session cookie, of whatever value.
+    pub had_cookie: bool,
+}
+
+/// Takes the session cookie out of the request, and asks whose it is where the route wants to know.
+///
+/// # Errors
+///
+/// 503 where the database does not answer: the upstream is not called then.
+pub async fn resolve(
+    sessions: &Sessions,
+    route: &config::Route,
+    preflight: bool,
+    headers: &mut HeaderMap,
+) -> Result<Resolution, Refusal> {
+    if route.session == config::SessionMode::Pass {
+        return Ok(Resolution { caller: Caller::NotAsked, had_cookie: false });
+    }
+    let cookie = &sessions.settings().cookie;
+    let (key, count) = take_cookie(&cookie.name, headers);
+    let had_cookie = count > 0;
+    if count > 1 {
+        tracing::debug!(count, "a request with several session cookies");
+        if cookie.refuse_duplicate {
+            let detail = "The request has more than one session cookie. Clear this site's cookies and try again.";
+            return Err(Refusal::new(Code::AmbiguousCookie, detail));
+        }
+    }
+    let caller = match key {
+        _ if route.session == config::SessionMode::Off => Caller::NotAsked,
+        // A browser sends a preflight without cookies; one with cookies is still nobody's.
+        _ if preflight => Caller::Nobody,
+        None => Caller::Nobody,
+        Some(key) => look_up(sessions, route, key).await?,
+    };
+    Ok(Resolution { caller, had_cookie })
+}
+
+async fn look_up(sessions: &Sessions, route: &config::Route, key: SessionKey) -> Result<Caller, Refusal> {
+    match sessions.resolve(key).await {
+        Ok(Resolved::Missing) => Ok(Caller::Nobody),
+        Ok(Resolved::Known(known)) => Ok(Caller::Known(key, known)),
+        Ok(Resolved::LoggedOut) => Ok(Caller::LoggedOut(key)),
+        Ok(Resolved::Unverifiable(_)) => Ok(Caller::Unverifiable),
+        Err(LookupError::Unavailable) if route.forward_on_store_error => Ok(Caller::Unavailable),
+        Err(LookupError::Unavailable) => Err(Refusal::new(
+            Code::SessionStoreUnavailable,
+            "The session database does not answer at the moment. You are still logged in; try again shortly.",
+        )),
+        Err(LookupError::Overloaded) => {
+            Err(Refusal::new(Code::Overloaded, "Too many requests are waiting. Try again shortly."))
+        }
+    }
+}
+
+/// The possible key in the session cookie, and how many session cookies there were. The cookie and everything
+/// that only looks like it are cut from the field; its neighbours stay as they are.
+fn take_cookie(name: &str, headers: &mut HeaderMap) -> (Option<SessionKey>, usize) {
+    if !headers.contains_key(header::COOKIE) {
+        return (None, 0);
+    }
+    let found = cookie::find(name, headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes));
+    let key = found.value.as_deref().and_then(SessionKey::parse);
+    let count = found.count;
+    let rest = found.changed.then(|| found.rest.map(|rest| HeaderValue::from_bytes(&rest)));
+    match rest {
+        None => {}
+        Some(Some(Ok(mut rest))) => {
+            rest.set_sensitive(true);
+            headers.insert(header::COOKIE, rest);
+        }
+        // Parts of field values are field values, so `Err` does not happen; if it did, less would go on.
+        Some(None | Some(Err(_))) => {
+            headers.remove(header::COOKIE);
+        }
+    }
+    (key, count)
+}

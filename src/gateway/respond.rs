@@ -1,0 +1,225 @@
+//! The gateway's own answers: one shape, one place.
+
+use std::fmt::Write;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use crate::{body::Body, error::Code, reserved};
+
+/// Seconds after which it makes sense to try again when something was away or busy.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// Why the gateway answers in the upstream's place. The detail is one sentence for people: it never holds a
+/// cookie, a key, a value of the session, or anything else that a client or upstream has sent.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The stable code.
+    pub code: Code,
+    /// What happened and what to do.
+    pub detail: String,
+    /// The status that the upstream had answered, where it had acted already.
+    pub upstream_status: Option<StatusCode>,
+    /// Whether the connection must end with this answer, because its framing cannot be trusted.
+    pub close: bool,
+}
+
+impl Refusal {
+    /// A refusal before the upstream was called.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), upstream_status: None, close: false }
+    }
+
+    /// A refusal after the upstream has acted.
+    pub fn after(code: Code, detail: impl Into<String>, status: StatusCode) -> Self {
+        Self { upstream_status: Some(status), ..Self::new(code, detail) }
+    }
+
+    /// The connection ends with this answer.
+    pub fn closing(self) -> Self {
+        Self { close: true, ..self }
+    }
+}
+
+/// What of a request shapes the answer to it.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Whether the client would rather have a page than JSON.
+    pub html: bool,
+    /// The issuer, for `WWW-Authenticate`.
+    pub issuer: String,
+}
+
+impl Asked {
+    /// Looks at `Accept`.
+    pub fn new(headers: &HeaderMap, issuer: &str) -> Self {
+        Self { html: prefers_html(headers), issuer: issuer.to_owned() }
+    }
+}
+
+/// The response for a refusal: RFC 9457, or a plain page; marked with `X-Gateway-Error`; never cached.
+pub fn refusal(refusal: &Refusal, asked: &Asked) -> Response<Body> {
+    let code = refusal.code;
+    let status = code.status();
+    let (kind, text) = if asked.html {
+        ("text/html; charset=utf-8", page(refusal))
+    } else {
+        ("application/problem+json", problem(refusal))
+    };
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(reserved::X_GATEWAY_ERROR, HeaderValue::from_static(code.as_str()));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // After the upstream has acted nothing may invite a repetition.
+    if status == StatusCode::SERVICE_UNAVAILABLE && refusal.upstream_status.is_none() {
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    if code == Code::LoginRequired {
+        let challenge = format!("Session realm=\"{}\"", asked.issuer);
+        if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+    }
+    if code == Code::MethodRefused {
+        let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
+    if refusal.close {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A redirect to the login page. 302 as Django's own (`redirect_to_login`), for GET and HEAD only.
+pub fn login_page(location: &str) -> Option<Response<Body>> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::FOUND;
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, HeaderValue::from_str(location).ok()?);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Some(response)
+}
+
+fn problem(refusal: &Refusal) -> String {
+    let mut problem = serde_json::json!({
+        "type": "about:blank",
+        "title": title(refusal.code),
+        "status": refusal.code.status().as_u16(),
+        "code": refusal.code.as_str(),
+        "detail": refusal.detail,
+    });
+    if let Some(status) = refusal.upstream_status {
+        problem["upstream_status"] = status.as_u16().into();
+    }
+    problem.to_string()
+}
+
+fn page(refusal: &Refusal) -> String {
+    let mut detail = String::with_capacity(refusal.detail.len());
+    for letter in refusal.detail.chars() {
+        let _ = match letter {
+            '&' => detail.write_str("&amp;"),
+            '<' => detail.write_str("&lt;"),
+            '>' => detail.write_str("&gt;"),
+            '"' => detail.write_str("&quot;"),
+            letter => detail.write_char(letter),
+        };
+    }
+    let title = title(refusal.code);
+    let status = refusal.code.status().as_u16();
+    let code = refusal.code.as_str();
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{status} {title}</title>\n\
+         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em}}\
+         code{{color:#666}}</style>\n<h1>{title}</h1>\n<p>{detail}</p>\n<p><code>{status} {code}</code></p>\n"
+    )
+}
+
+fn title(code: Code) -> &'static str {
+    match code.status() {
+        StatusCode::BAD_REQUEST => "Bad request",
+        StatusCode::UNAUTHORIZED => "Login required",
+        StatusCode::FORBIDDEN => "Not allowed",
+        StatusCode::NOT_FOUND => "Not found",
+        StatusCode::METHOD_NOT_ALLOWED => "Method not allowed",
+        StatusCode::CONFLICT => "Your session has changed",
+        StatusCode::PAYLOAD_TOO_LARGE => "Too large",
+        StatusCode::NOT_IMPLEMENTED => "Not implemented",
+        StatusCode::BAD_GATEWAY => "Bad gateway",
+        StatusCode::SERVICE_UNAVAILABLE => "Temporarily unavailable",
+        StatusCode::GATEWAY_TIMEOUT => "No answer in time",
+        _ => "Something went wrong",
+    }
+}
+
+/// Whether `text/html` is named with a higher weight than JSON (RFC 9110, section 12.5.1). A wildcard speaks
+/// for JSON, which is what programs want.
+fn prefers_html(headers: &HeaderMap) -> bool {
+    let (mut html, mut json) = (0.0_f32, 0.0_f32);
+    for value in headers.get_all(header::ACCEPT) {
+        let Ok(value) = value.to_str() else { continue };
+        for range in value.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            let weight = parts
+                .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
+                .map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
+            if kind.eq_ignore_ascii_case("text/html") {
+                html = html.max(weight);
+            } else if kind.eq_ignore_ascii_case("application/json")
+                || kind.eq_ignore_ascii_case("application/problem+json")
+            {
+                json = json.max(weight);
+            }
+        }
+    }
+    html > json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asks_for_html(accept: &str) -> bool {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
+        prefers_html(&headers)
+    }
+
+    #[test]
+    fn browsers_get_a_page_and_programs_get_json() {
+        assert!(asks_for_html("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
+        assert!(asks_for_html("application/json;q=0.5, text/html"));
+        assert!(!asks_for_html("*/*"));
+        assert!(!asks_for_html("application/json, text/html"));
+        assert!(!asks_for_html("text/html;q=0"));
+        assert!(!prefers_html(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_problem_has_its_code_in_body_and_header() {
+        let response = refusal(&Refusal::new(Code::SessionStoreUnavailable, "away"), &Asked::default());
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["x-gateway-error"], "session-store-unavailable");
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        let Body::Full(bytes) = response.body() else { panic!("a body") };
+        let problem: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        assert_eq!(problem["code"], "session-store-unavailable");
+        assert_eq!(problem["status"], 503);
+    }
+
+    #[test]
+    fn nothing_invites_a_repetition_after_the_upstream_has_acted() {
+        let after = Refusal::after(Code::SessionNotSaved, "no", StatusCode::OK);
+        let response = refusal(&after, &Asked::default());
+        assert_eq!(response.status(), 500);
+        assert!(!response.headers().contains_key("retry-after"));
+        let Body::Full(bytes) = response.body() else { panic!("a body") };
+        let problem: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        assert_eq!(problem["upstream_status"], 200);
+    }
+}

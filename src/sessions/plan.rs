@@ -1,0 +1,257 @@
+//! A change of a session, decided under the row's lock by Django's rules.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+
+use super::{Cookie, Site};
+use crate::{
+    assertion,
+    config::Forward,
+    django::{Expiry, expiry},
+    patch::Patch,
+    session::{Session, SessionKey},
+    store::{ChangeError, Decision, NewRow, Plan, SessionRow, UserRow},
+};
+
+/// Most time that an extension may lag behind, so that not every request writes.
+const TOUCH_MOST: TimeDelta = TimeDelta::seconds(60);
+
+/// What an upstream asked for, and what it had been told before.
+pub struct Change {
+    /// The key of the session that the request came with; `None` where there was no live row.
+    pub key: Option<SessionKey>,
+    /// Whether the request bore a session cookie at all.
+    pub had_cookie: bool,
+    /// Whether the upstream was told "nobody" because the login did not fit the password any more.
+    pub logged_out: bool,
+    /// What to do.
+    pub patch: Patch,
+    /// What the upstream sees of a session, for `"if"`.
+    pub view: View,
+}
+
+/// An upstream's view of a session.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// The upstream's name.
+    pub audience: String,
+    /// Its route's projection.
+    pub forward: Forward,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Nothing had to be written, and the browser need not be told anything.
+    Nothing,
+    /// Stored: the browser gets this cookie.
+    Saved(Cookie),
+    /// The session is gone: the browser's cookie is deleted.
+    Deleted,
+}
+
+/// Why a change was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The row has gone since the request was resolved.
+    #[error("the session was deleted while the upstream worked")]
+    Gone,
+    /// `"if"` names another revision, or there is none.
+    #[error("the session is not the one that \"if\" names")]
+    Changed,
+    /// The row cannot be verified.
+    #[error("the session's row cannot be verified")]
+    Unreadable,
+    /// Over `limits.session_write` or 256 keys.
+    #[error("the session would grow over its limit")]
+    TooLarge,
+    /// Somebody else holds the row.
+    #[error("the session is busy")]
+    Busy,
+    /// Nothing is stored.
+    #[error("the session was not saved")]
+    NotSaved,
+    /// Nobody can say.
+    #[error("nobody can say whether the session was saved")]
+    Unknown,
+}
+
+impl From<ChangeError> for Refused {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Busy => Self::Busy,
+            ChangeError::NotSaved => Self::NotSaved,
+            ChangeError::Unknown => Self::Unknown,
+        }
+    }
+}
+
+/// Carries out a change.
+pub(super) async fn carry_out(site: Arc<Site>, change: Change) -> Result<Changed, Refused> {
+    // What changes nothing takes no connection.
+    if change.key.is_none() && !change.creates() {
+        return change.without_session();
+    }
+    let key = change.key;
+    let plan = SessionPlan { site: site.clone(), change };
+    site.store.change(key, plan).await?
+}
+
+impl Change {
+    fn creates(&self) -> bool {
+        self.patch.has_set() && self.patch.condition().is_none()
+    }
+
+    /// The answer where there was no session, and none is created.
+    fn without_session(&self) -> Result<Changed, Refused> {
+        if self.patch.condition().is_some() {
+            return Err(Refused::Changed);
+        }
+        Ok(if self.patch.flush() && self.had_cookie { Changed::Deleted } else { Changed::Nothing })
+    }
+}
+
+struct SessionPlan {
+    site: Arc<Site>,
+    change: Change,
+}
+
+type Answer = Result<Changed, Refused>;
+
+impl Plan for SessionPlan {
+    type Answer = Answer;
+
+    fn user(&self, row: Option<&SessionRow>) -> Option<i64> {
+        if !self.change.logged_out {
+            return None;
+        }
+        let session = self.site.decode(row?).ok()?;
+        self.site.user_of(&session).map(|(_, id)| id)
+    }
+
+    fn decide(
+        &mut self,
+        row: Option<&SessionRow>,
+        user: Option<&UserRow>,
+        now: DateTime<Utc>,
+    ) -> (Decision, Answer) {
+        // What the columns can hold, so that a row read back equals the one written.
+        let now = now.trunc_subsecs(6);
+        let decided = match (row, self.change.key) {
+            (Some(row), Some(key)) => self.with_row(key, row, user, now),
+            (None, Some(_)) => self.row_is_gone(now),
+            (_, None) => self.create(now),
+        };
+        decided.map_or_else(
+            |refused| (Decision::Keep, Err(refused)),
+            |(decision, changed)| (decision, Ok(changed)),
+        )
+    }
+}
+
+impl SessionPlan {
+    fn with_row(
+        &self,
+        key: SessionKey,
+        row: &SessionRow,
+        user: Option<&UserRow>,
+        now: DateTime<Utc>,
+    ) -> Result<(Decision, Changed), Refused> {
+        let patch = &self.change.patch;
+        let mut session = self.site.decode(row).map_err(|_| Refused::Unreadable)?;
+        if self.change.logged_out && !self.fits(&session, user) {
+            // Django flushes such a session when it meets it; what the upstream stores starts afresh.
+            return self.start_afresh(now);
+        }
+        if let Some(condition) = patch.condition() {
+            if self.revision(&key, &session).as_deref() != Some(condition) {
+                return Err(Refused::Changed);
+            }
+        }
+        if patch.flush() {
+            return self.start_afresh(now);
+        }
+        let changed = patch.apply(&mut session);
+        if changed {
+            self.check_size(&session)?;
+        }
+        let end = self.end(&session, now)?;
+        if patch.cycle() {
+            let new = self.new_row(&session, end, now)?;
+            let cookie = Cookie { key: new.key, lifetime: end.lifetime, now };
+            return Ok((Decision::Replace(new), Changed::Saved(cookie)));
+        }
+        let saved = Changed::Saved(Cookie { key, lifetime: end.lifetime, now });
+        if changed {
+            let data = Some(self.site.codec.encode(&session, now));
+            return Ok((Decision::Update { data, expire_date: end.date }, saved));
+        }
+        let interval = TOUCH_MOST.min((end.date - now) / 10);
+        if end.date - row.expire_date > interval {
+            return Ok((Decision::Update { data: None, expire_date: end.date }, saved));
+        }
+        Ok((Decision::Keep, Changed::Nothing))
+    }
+
+    /// Deletes the row; what the change sets begins a session of its own.
+    fn start_afresh(&self, now: DateTime<Utc>) -> Result<(Decision, Changed), Refused> {
+        if self.change.patch.has_set() {
+            return self.create(now);
+        }
+        Ok((Decision::Delete, Changed::Deleted))
+    }
+
+    /// Gone since the request was resolved. Never written again: that would bring back who has logged out.
+    fn row_is_gone(&self, now: DateTime<Utc>) -> Result<(Decision, Changed), Refused> {
+        let patch = &self.change.patch;
+        if patch.condition().is_some() || !(patch.flush() || self.change.logged_out) {
+            return Err(Refused::Gone);
+        }
+        self.start_afresh(now)
+    }
+
+    fn create(&self, now: DateTime<Utc>) -> Result<(Decision, Changed), Refused> {
+        let mut session = Session::empty();
+        self.change.patch.apply(&mut session);
+        self.check_size(&session)?;
+        let end = self.end(&session, now)?;
+        let new = self.new_row(&session, end, now)?;
+        let cookie = Cookie { key: new.key, lifetime: end.lifetime, now };
+        Ok((Decision::Replace(new), Changed::Saved(cookie)))
+    }
+
+    fn new_row(&self, session: &Session, end: Expiry, now: DateTime<Utc>) -> Result<NewRow, Refused> {
+        // Never a key that a client offered: a fresh one from the system's random numbers.
+        let key = SessionKey::random().map_err(|error| {
+            tracing::error!(%error, "the operating system gave no random numbers");
+            Refused::NotSaved
+        })?;
+        Ok(NewRow { key, data: self.site.codec.encode(session, now), expire_date: end.date })
+    }
+
+    fn check_size(&self, session: &Session) -> Result<(), Refused> {
+        crate::patch::limits(session, self.site.session_write).map_err(|_| Refused::TooLarge)
+    }
+
+    fn end(&self, session: &Session, now: DateTime<Utc>) -> Result<Expiry, Refused> {
+        expiry(session, &self.site.settings, now).map_err(|error| {
+            tracing::error!(cause = %error, "a session cannot be saved, by Django neither");
+            Refused::Unreadable
+        })
+    }
+
+    fn revision(&self, key: &SessionKey, session: &Session) -> Option<String> {
+        let View { audience, forward } = &self.change.view;
+        let member = assertion::project(session, forward, &self.site.protected).ok()?;
+        let sid = self.site.opaque.sid(audience, key);
+        Some(self.site.opaque.rev(audience, &sid, &member))
+    }
+
+    /// Whether the session's login fits the user, read again under the lock.
+    fn fits(&self, session: &Session, user: Option<&UserRow>) -> bool {
+        let Some((login, _)) = self.site.user_of(session) else { return true };
+        let Some(user) = user.filter(|user| user.is_active) else { return true };
+        login.hash.is_some_and(|hash| self.site.auth.verify(&user.password, &hash))
+    }
+}

@@ -1,0 +1,290 @@
+//! Django's tables as rows: look up many, change one. No session semantics, no HTTP.
+//!
+//! A [`Store`] has a small runtime of its own, because a socket belongs to the runtime that opened it and a
+//! request's future is dropped when its client leaves. Lookups go through the batcher ([`batch`]), which
+//! never answers from before the question. Changes ([`change`]) lock the row and are carried to their end
+//! whatever becomes of the one who asked.
+
+pub mod backend;
+pub mod batch;
+pub mod change;
+mod postgres;
+mod sqlite;
+mod state;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use tokio::runtime;
+
+pub use self::{
+    backend::{Fault, Proof},
+    batch::LookupError,
+    change::{ChangeError, Decision, NewRow, Plan},
+    postgres::Postgres,
+    sqlite::Sqlite,
+    state::State,
+};
+use self::{backend::Backend, batch::Batcher, change::Changer};
+use crate::{
+    config::{self, Config},
+    session::SessionKey,
+};
+
+/// A live row of the session table.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionRow {
+    /// `session_data`.
+    pub data: RowData,
+    /// `expire_date`.
+    pub expire_date: DateTime<Utc>,
+}
+
+/// The column `session_data`, as far as it could be taken.
+#[derive(Clone, PartialEq, Eq)]
+pub enum RowData {
+    /// The text.
+    Text(String),
+    /// Larger than `limits.session_data`; the database did not send it.
+    TooLarge,
+    /// The row's `expire_date` is not one that Django writes (SQLite holds any text).
+    BadDate,
+}
+
+impl fmt::Debug for SessionRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionRow").field("expire_date", &self.expire_date).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for RowData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RowData(redacted)")
+    }
+}
+
+/// What is read of a user: `django/contrib/auth/base_user.py`, `AbstractBaseUser`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UserRow {
+    /// The encoded password column.
+    pub password: String,
+    /// `is_active`.
+    pub is_active: bool,
+}
+
+impl fmt::Debug for UserRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UserRow").field("is_active", &self.is_active).finish_non_exhaustive()
+    }
+}
+
+/// What a store needs to know; the same for every database.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The session table; checked to be a plain identifier when the configuration was read.
+    pub table: String,
+    /// How long a lookup or a change may take.
+    pub deadline: Duration,
+    /// Connections for lookups.
+    pub connections: usize,
+    /// Connections for changes.
+    pub write_connections: usize,
+    /// Largest `session_data` in bytes.
+    pub session_data: usize,
+    /// Most lookups that wait.
+    pub lookup_queue: usize,
+    /// Most changes of one session that wait.
+    pub session_queue: usize,
+}
+
+impl From<&Config> for Options {
+    fn from(config: &Config) -> Self {
+        Self {
+            table: config.django.table.clone(),
+            deadline: config.django.deadline,
+            connections: config.django.connections,
+            write_connections: config.django.write_connections,
+            session_data: config.limits.session_data,
+            lookup_queue: config.limits.lookup_queue,
+            session_queue: config.limits.session_queue,
+        }
+    }
+}
+
+/// The database, behind a channel.
+pub struct Store {
+    engine: Engine,
+    state: Arc<State>,
+    // Last: its drop must not block, and nothing above needs it any more.
+    runtime: Runtime,
+}
+
+enum Engine {
+    Postgres(Parts<Postgres>),
+    Sqlite(Parts<Sqlite>),
+}
+
+struct Parts<B: Backend> {
+    batcher: Batcher,
+    changer: Arc<Changer<B>>,
+    backend: Arc<B>,
+}
+
+/// Owns the runtime and lets it go without blocking, which an async caller may not do.
+struct Runtime(Option<runtime::Runtime>);
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Why a store could not be opened. All of these are definite: no answer at all is not an error here.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address cannot be understood.
+    #[error("{0}")]
+    Address(String),
+    /// The operating system gave no thread for the database.
+    #[error("the database thread could not be started: {0}")]
+    Runtime(std::io::Error),
+    /// The database said no.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Store {
+    /// Prepares a store without waiting for the database: see [`Store::first_contact`].
+    pub fn open(database: &config::Database, options: Options) -> Result<Self, OpenError> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("database")
+            .enable_all()
+            .build()
+            .map_err(OpenError::Runtime)?;
+        let handle = runtime.handle().clone();
+        let state = Arc::new(State::default());
+        let engine = match database {
+            config::Database::Postgres(url) => {
+                let backend = Postgres::new(url, &options).map_err(OpenError::Address)?;
+                Engine::Postgres(Parts::start(backend, options, &state, &handle))
+            }
+            config::Database::Sqlite(path) => {
+                let backend = Sqlite::new(path, &options);
+                // One writer: SQLite has one write lock, and waiting in our own line is fairer than in its.
+                let options = Options { write_connections: 1, ..options };
+                Engine::Sqlite(Parts::start(backend, options, &state, &handle))
+            }
+        };
+        Ok(Self { engine, state, runtime: Runtime(Some(runtime)) })
+    }
+
+    /// Tries the database for up to `patience`. A definite no (no such database, no such table, a login that
+    /// is refused), three times, is an error; no answer is not: the gateway then serves what it can.
+    pub async fn first_contact(&self, patience: Duration) -> Result<(), OpenError> {
+        match &self.engine {
+            Engine::Postgres(parts) => self.contact(parts.backend.clone(), patience).await,
+            Engine::Sqlite(parts) => self.contact(parts.backend.clone(), patience).await,
+        }
+    }
+
+    async fn contact<B: Backend>(&self, backend: Arc<B>, patience: Duration) -> Result<(), OpenError> {
+        let state = self.state.clone();
+        let task = async move {
+            let mut refusals = 0;
+            loop {
+                let fault = match first_contact(backend.as_ref()).await {
+                    Ok(()) => {
+                        state.succeeded();
+                        return Ok(());
+                    }
+                    Err(fault) => fault,
+                };
+                state.failed(&fault);
+                if let Fault::Refused(sentence) = fault {
+                    refusals += 1;
+                    if refusals == 3 {
+                        return Err(OpenError::Refused(sentence));
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let Some(runtime) = self.runtime.0.as_ref() else { return Ok(()) };
+        let mut running = runtime.spawn(task);
+        match tokio::time::timeout(patience, &mut running).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Ok(()),
+            Err(_) => {
+                running.abort();
+                Ok(())
+            }
+        }
+    }
+
+    /// The live row of a key, from a snapshot taken after this call. `None`: the primary answered, and there
+    /// is no row that has not expired.
+    pub async fn session(&self, key: SessionKey) -> Result<Option<SessionRow>, LookupError> {
+        self.batcher().session(key).await
+    }
+
+    /// A user's row, from a snapshot taken after this call.
+    pub async fn user(&self, id: i64) -> Result<Option<UserRow>, LookupError> {
+        self.batcher().user(id).await
+    }
+
+    /// Carries out one plan on the row of `key`, or without a row to start from. The work goes on when the
+    /// returned future is dropped; when it has ended, everything is committed or nothing is.
+    pub async fn change<P: Plan>(&self, key: Option<SessionKey>, plan: P) -> Result<P::Answer, ChangeError> {
+        match &self.engine {
+            Engine::Postgres(parts) => parts.changer.clone().run(key, plan).await,
+            Engine::Sqlite(parts) => parts.changer.clone().run(key, plan).await,
+        }
+    }
+
+    /// Waits until no change is under way.
+    pub async fn drained(&self) {
+        match &self.engine {
+            Engine::Postgres(parts) => parts.changer.drained().await,
+            Engine::Sqlite(parts) => parts.changer.drained().await,
+        }
+    }
+
+    /// Whether the database is believed to be there, and why not.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn batcher(&self) -> &Batcher {
+        match &self.engine {
+            Engine::Postgres(parts) => &parts.batcher,
+            Engine::Sqlite(parts) => &parts.batcher,
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend> Parts<B> {
+    fn start(backend: B, options: Options, state: &Arc<State>, runtime: &runtime::Handle) -> Self {
+        let backend = Arc::new(backend);
+        runtime.spawn(state.clone().probe(backend.clone(), options.deadline));
+        Self {
+            batcher: Batcher::start(backend.clone(), &options, state, runtime),
+            changer: Arc::new(Changer::new(backend.clone(), &options, state, runtime)),
+            backend,
+        }
+    }
+}
+
+/// Connects and reads once: shows a wrong address, login, table or column, and a server that cannot write.
+async fn first_contact<B: Backend>(backend: &B) -> Result<(), Fault> {
+    let mut connection = backend.connect().await?;
+    backend.check(&mut connection).await
+}

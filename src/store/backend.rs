@@ -1,0 +1,131 @@
+//! What a database must be able to do. PostgreSQL and SQLite implement it; tests implement it with fakes.
+
+use std::future::Future;
+
+use chrono::{DateTime, Utc};
+
+use super::{SessionRow, UserRow, change::NewRow};
+use crate::session::SessionKey;
+
+/// Rows found by one lookup, in any order.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Live sessions.
+    pub sessions: Vec<(SessionKey, SessionRow)>,
+    /// Users.
+    pub users: Vec<(i64, UserRow)>,
+}
+
+/// Which server a lookup was answered by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// One that accepts writes: the primary.
+    Primary,
+    /// A standby or a server set to read-only. It may lag, so its answer is thrown away.
+    ReadOnly,
+}
+
+/// What went wrong, in the classes that matter to those who retry.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The server is away, the connection broke, or it shuts down: the connection is of no more use.
+    #[error("{0}")]
+    Away(String),
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// A standby or read-only server answered.
+    #[error("the server that answered is read-only (a standby, or default_transaction_read_only is on)")]
+    ReadOnly,
+    /// A definite no: no such table or column, permission denied, login refused.
+    #[error("{0}")]
+    Refused(String),
+    /// Somebody else holds the row or the file.
+    #[error("the row is locked by another transaction")]
+    Busy,
+    /// Deadlock or serialization failure: the whole transaction can be tried again.
+    #[error("the transaction met another one")]
+    Retry,
+    /// The key of a new row is taken.
+    #[error("the key is taken")]
+    Taken,
+}
+
+impl Fault {
+    /// Whether the connection must not be used again.
+    pub fn breaks_connection(&self) -> bool {
+        matches!(self, Self::Away(_) | Self::Timeout | Self::ReadOnly)
+    }
+}
+
+/// A database. One connection is used by one task at a time; a connection whose future was dropped while a
+/// statement ran is never used again (its answer would be taken for the next one's).
+pub trait Backend: Send + Sync + 'static {
+    /// A connection.
+    type Connection: Send;
+
+    /// Opens a connection. Bounded in time by the caller.
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, Fault>> + Send;
+
+    /// Reads nothing, but as a lookup and a change would: shows a missing table or column.
+    fn check(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Whether the connection answers.
+    fn ping(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Finds live rows. The statement's snapshot is taken after this call, outside of any transaction.
+    fn lookup(
+        &self,
+        connection: &mut Self::Connection,
+        sessions: &[SessionKey],
+        users: &[i64],
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = Result<(Found, Proof), Fault>> + Send;
+
+    /// Begins a transaction in which [`Backend::lock`] sees the latest committed row.
+    fn begin(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Locks the live row of a key until the end of the transaction.
+    fn lock(
+        &self,
+        connection: &mut Self::Connection,
+        key: &SessionKey,
+        now: DateTime<Utc>,
+    ) -> impl Future<Output = Result<Option<SessionRow>, Fault>> + Send;
+
+    /// Reads a user inside the transaction.
+    fn user(
+        &self,
+        connection: &mut Self::Connection,
+        id: i64,
+    ) -> impl Future<Output = Result<Option<UserRow>, Fault>> + Send;
+
+    /// Inserts a row; [`Fault::Taken`] where the key exists.
+    fn insert(
+        &self,
+        connection: &mut Self::Connection,
+        row: &NewRow,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Updates the row; without `data` only its `expire_date`. Gives the number of rows matched.
+    fn update(
+        &self,
+        connection: &mut Self::Connection,
+        key: &SessionKey,
+        data: Option<&str>,
+        expire_date: DateTime<Utc>,
+    ) -> impl Future<Output = Result<u64, Fault>> + Send;
+
+    /// Deletes the row.
+    fn delete(
+        &self,
+        connection: &mut Self::Connection,
+        key: &SessionKey,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Commits. An error other than [`Fault::Retry`] and [`Fault::Busy`] leaves the outcome unknown.
+    fn commit(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Ends the transaction without a trace.
+    fn rollback(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
+}

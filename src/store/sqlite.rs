@@ -1,0 +1,299 @@
+//! SQLite.
+//!
+//! Dates are text, in the very format that Django writes: they are compared as text. The journal mode is left
+//! as Django has it. Every read is stepped to its end ([`fetch_all`]), because a statement left open would pin
+//! the snapshot of the next one.
+//!
+//! [`fetch_all`]: sqlx::query::Query::fetch_all
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use sqlx::{
+    AssertSqlSafe, Connection, Row, SqlSafeStr, SqlStr,
+    sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow},
+};
+
+use super::{
+    Options, RowData, SessionRow, UserRow,
+    backend::{Backend, Fault, Found, Proof},
+    change::NewRow,
+};
+use crate::{
+    django::expiry::{parse_sqlite_text, sqlite_text},
+    session::SessionKey,
+};
+
+/// Lengths of the IN lists, so that few statements are prepared. The last is the largest batch.
+const PADDED: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+
+/// SQLite, with the SQL for one session table.
+#[derive(Debug)]
+pub struct Sqlite {
+    path: PathBuf,
+    session_data: i64,
+    busy_timeout: Duration,
+    lookup_sessions: Vec<Sql>,
+    lookup_users: Vec<Sql>,
+    insert: Sql,
+    update: Sql,
+    touch: Sql,
+    delete: Sql,
+}
+
+/// Shared text of one statement. Built from a table name that was checked to be a plain identifier.
+#[derive(Clone, Debug)]
+struct Sql(Arc<str>);
+
+impl Sql {
+    fn new(text: String) -> Self {
+        Self(text.into())
+    }
+
+    fn text(&self) -> SqlStr {
+        AssertSqlSafe(self.0.clone()).into_sql_str()
+    }
+}
+
+impl Sqlite {
+    /// Prepares the statements for a database file.
+    pub fn new(path: &Path, options: &Options) -> Self {
+        let table = &options.table;
+        let marks = |count: usize| vec!["?"; count].join(",");
+        let sessions = |count| {
+            Sql::new(format!(
+                "SELECT session_key, CASE WHEN length(CAST(session_data AS BLOB)) <= ? THEN session_data END, \
+                 expire_date FROM {table} WHERE expire_date > ? AND session_key IN ({})",
+                marks(count)
+            ))
+        };
+        let users = |count| {
+            Sql::new(format!(
+                "SELECT id, password, is_active FROM auth_user WHERE id IN ({})",
+                marks(count)
+            ))
+        };
+        Self {
+            path: path.to_owned(),
+            session_data: i64::try_from(options.session_data).unwrap_or(i64::MAX),
+            // Well inside the deadline: a thread that waits longer would commit after the client was told no.
+            busy_timeout: options.deadline / 4,
+            lookup_sessions: PADDED.into_iter().map(sessions).collect(),
+            lookup_users: PADDED.into_iter().map(users).collect(),
+            insert: Sql::new(format!(
+                "INSERT INTO {table} (session_key, session_data, expire_date) VALUES (?, ?, ?)"
+            )),
+            update: Sql::new(format!(
+                "UPDATE {table} SET session_data = ?, expire_date = ? WHERE session_key = ?"
+            )),
+            touch: Sql::new(format!("UPDATE {table} SET expire_date = ? WHERE session_key = ?")),
+            delete: Sql::new(format!("DELETE FROM {table} WHERE session_key = ?")),
+        }
+    }
+
+    async fn sessions(
+        &self,
+        connection: &mut SqliteConnection,
+        keys: &[SessionKey],
+        now: DateTime<Utc>,
+        found: &mut Found,
+    ) -> Result<(), Fault> {
+        for keys in keys.chunks(PADDED[PADDED.len() - 1]) {
+            let (sql, length) = padded(&self.lookup_sessions, keys.len());
+            let mut query = sqlx::query(sql.text()).bind(self.session_data).bind(sqlite_text(now));
+            for place in 0..length {
+                query = query.bind(keys[place.min(keys.len() - 1)].as_str());
+            }
+            for row in query.fetch_all(&mut *connection).await.map_err(fault)? {
+                let key: &str = row.try_get_unchecked(0).map_err(fault)?;
+                if let Some(key) = SessionKey::parse(key.as_bytes()) {
+                    found.sessions.push((key, session_row(&row)?));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn users(
+        &self,
+        connection: &mut SqliteConnection,
+        ids: &[i64],
+        found: &mut Found,
+    ) -> Result<(), Fault> {
+        for ids in ids.chunks(PADDED[PADDED.len() - 1]) {
+            let (sql, length) = padded(&self.lookup_users, ids.len());
+            let mut query = sqlx::query(sql.text());
+            for place in 0..length {
+                query = query.bind(ids[place.min(ids.len() - 1)]);
+            }
+            for row in query.fetch_all(&mut *connection).await.map_err(fault)? {
+                found.users.push((row.try_get_unchecked(0).map_err(fault)?, user_row(&row)?));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Backend for Sqlite {
+    type Connection = SqliteConnection;
+
+    async fn connect(&self) -> Result<SqliteConnection, Fault> {
+        let options = SqliteConnectOptions::new()
+            .filename(&self.path)
+            .create_if_missing(false)
+            .busy_timeout(self.busy_timeout)
+            .foreign_keys(false);
+        SqliteConnection::connect_with(&options).await.map_err(|error| match error {
+            sqlx::Error::Database(_) if !self.path.exists() => {
+                Fault::Refused(format!("there is no SQLite file {}", self.path.display()))
+            }
+            error => fault(error),
+        })
+    }
+
+    async fn check(&self, connection: &mut SqliteConnection) -> Result<(), Fault> {
+        let nobody = SessionKey::parse(&[b'0'; 32]);
+        let mut found = Found::default();
+        self.sessions(connection, nobody.as_slice(), Utc::now(), &mut found).await?;
+        self.users(connection, &[0], &mut found).await
+    }
+
+    async fn ping(&self, _: &mut SqliteConnection) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn lookup(
+        &self,
+        connection: &mut SqliteConnection,
+        sessions: &[SessionKey],
+        users: &[i64],
+        now: DateTime<Utc>,
+    ) -> Result<(Found, Proof), Fault> {
+        let mut found = Found::default();
+        self.sessions(connection, sessions, now, &mut found).await?;
+        self.users(connection, users, &mut found).await?;
+        // A file has no standby.
+        Ok((found, Proof::Primary))
+    }
+
+    async fn begin(&self, connection: &mut SqliteConnection) -> Result<(), Fault> {
+        // A deferred BEGIN that reads and then writes fails at once when another has written between.
+        run(connection, "BEGIN IMMEDIATE").await
+    }
+
+    async fn lock(
+        &self,
+        connection: &mut SqliteConnection,
+        key: &SessionKey,
+        now: DateTime<Utc>,
+    ) -> Result<Option<SessionRow>, Fault> {
+        // BEGIN IMMEDIATE holds the whole file already.
+        let mut found = Found::default();
+        self.sessions(connection, &[*key], now, &mut found).await?;
+        Ok(found.sessions.pop().map(|(_, row)| row))
+    }
+
+    async fn user(&self, connection: &mut SqliteConnection, id: i64) -> Result<Option<UserRow>, Fault> {
+        let mut found = Found::default();
+        self.users(connection, &[id], &mut found).await?;
+        Ok(found.users.pop().map(|(_, row)| row))
+    }
+
+    async fn insert(&self, connection: &mut SqliteConnection, row: &NewRow) -> Result<(), Fault> {
+        let query = sqlx::query(self.insert.text())
+            .bind(row.key.as_str())
+            .bind(&row.data)
+            .bind(sqlite_text(row.expire_date));
+        query.execute(connection).await.map(drop).map_err(fault)
+    }
+
+    async fn update(
+        &self,
+        connection: &mut SqliteConnection,
+        key: &SessionKey,
+        data: Option<&str>,
+        expire_date: DateTime<Utc>,
+    ) -> Result<u64, Fault> {
+        let date = sqlite_text(expire_date);
+        let done = match data {
+            Some(data) => {
+                let query = sqlx::query(self.update.text()).bind(data).bind(date).bind(key.as_str());
+                query.execute(connection).await
+            }
+            None => {
+                let query = sqlx::query(self.touch.text()).bind(date).bind(key.as_str());
+                query.execute(connection).await
+            }
+        };
+        done.map(|done| done.rows_affected()).map_err(fault)
+    }
+
+    async fn delete(&self, connection: &mut SqliteConnection, key: &SessionKey) -> Result<(), Fault> {
+        let query = sqlx::query(self.delete.text()).bind(key.as_str());
+        query.execute(connection).await.map(drop).map_err(fault)
+    }
+
+    async fn commit(&self, connection: &mut SqliteConnection) -> Result<(), Fault> {
+        run(connection, "COMMIT").await
+    }
+
+    async fn rollback(&self, connection: &mut SqliteConnection) -> Result<(), Fault> {
+        run(connection, "ROLLBACK").await
+    }
+}
+
+async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), Fault> {
+    sqlx::query(sql).execute(connection).await.map(drop).map_err(fault)
+}
+
+/// The statement for this many values, and how many it takes.
+fn padded(statements: &[Sql], count: usize) -> (&Sql, usize) {
+    let place = PADDED.iter().position(|length| *length >= count).unwrap_or(PADDED.len() - 1);
+    (&statements[place], PADDED[place])
+}
+
+fn session_row(row: &SqliteRow) -> Result<SessionRow, Fault> {
+    // Unchecked: the declared types are Django's (varchar, text, datetime), the stored ones are text.
+    let data: Option<String> = row.try_get_unchecked(1).map_err(fault)?;
+    let date: String = row.try_get_unchecked(2).map_err(fault)?;
+    let data = data.map_or(RowData::TooLarge, RowData::Text);
+    Ok(match parse_sqlite_text(&date) {
+        Some(expire_date) => SessionRow { data, expire_date },
+        None => SessionRow { data: RowData::BadDate, expire_date: DateTime::UNIX_EPOCH },
+    })
+}
+
+fn user_row(row: &SqliteRow) -> Result<UserRow, Fault> {
+    Ok(UserRow {
+        password: row.try_get_unchecked(1).map_err(fault)?,
+        is_active: row.try_get_unchecked(2).map_err(fault)?,
+    })
+}
+
+/// By SQLite's primary result codes (`sqlite3.h`); the extended code's low byte is the primary one.
+fn fault(error: sqlx::Error) -> Fault {
+    let sqlx::Error::Database(database) = &error else {
+        return match error {
+            sqlx::Error::ColumnDecode { index, .. } => {
+                Fault::Refused(format!("column {index} of the session or user table has an unexpected type"))
+            }
+            _ => Fault::Away("the connection to the SQLite file broke".into()),
+        };
+    };
+    let code = database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default();
+    match code & 0xff {
+        // SQLITE_BUSY, SQLITE_LOCKED: tried again within the deadline, the transaction as a whole.
+        5 | 6 => Fault::Retry,
+        // SQLITE_CONSTRAINT
+        19 => Fault::Taken,
+        // SQLITE_READONLY
+        8 => Fault::Refused("the SQLite file, or its folder, cannot be written by this user".into()),
+        // SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN
+        10 | 13 | 14 => Fault::Away(format!("SQLite says: {}", database.message())),
+        _ => Fault::Refused(format!("SQLite says: {} (code {code})", database.message())),
+    }
+}

@@ -1,0 +1,99 @@
+//! Whether the database is there: the breaker, and what `/readyz` tells.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::timeout};
+
+use super::backend::{Backend, Fault};
+
+/// Failures in a row after which requests are answered at once instead of waiting for the database.
+const OPEN_AFTER: u32 = 3;
+
+/// How often a database that is away is tried: well under the second within which service must be back.
+const PROBE_EVERY: Duration = Duration::from_millis(250);
+
+/// Shared by all connections of a store.
+#[derive(Debug, Default)]
+pub struct State {
+    failures: AtomicU32,
+    contacted: AtomicBool,
+    cause: Mutex<Option<String>>,
+    lost: Notify,
+}
+
+impl State {
+    /// Whether the database is known to be away, so that nobody should wait for it.
+    pub fn is_away(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= OPEN_AFTER
+    }
+
+    /// Whether the database has answered since the start.
+    pub fn was_contacted(&self) -> bool {
+        self.contacted.load(Ordering::Relaxed)
+    }
+
+    /// The cause of the latest failure, while there is one. Never holds a password or a row.
+    pub fn cause(&self) -> Option<String> {
+        self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// An answer came. Reads only on the usual path: this runs once for each batch.
+    pub(super) fn succeeded(&self) {
+        if !self.contacted.load(Ordering::Relaxed) {
+            self.contacted.store(true, Ordering::Relaxed);
+        }
+        if self.failures.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let failures = self.failures.swap(0, Ordering::Relaxed);
+        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if failures >= OPEN_AFTER {
+            tracing::info!("the session database is back");
+        }
+    }
+
+    /// No answer came. Locks and refusals of one row are not failures of the database.
+    pub(super) fn failed(&self, fault: &Fault) {
+        if matches!(fault, Fault::Busy | Fault::Retry | Fault::Taken) {
+            return;
+        }
+        let sentence = fault.to_string();
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        // The counter stays near the threshold: it is compared, never summed.
+        if failures > OPEN_AFTER {
+            self.failures.store(OPEN_AFTER, Ordering::Relaxed);
+        }
+        if failures == 1 || failures == OPEN_AFTER {
+            tracing::warn!(cause = %sentence, away = failures >= OPEN_AFTER, "the session database did not answer");
+        }
+        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(sentence);
+        if failures >= OPEN_AFTER {
+            self.lost.notify_one();
+        }
+    }
+
+    /// While the database is away nobody asks it anything, so this task looks for it, for as long as the
+    /// store exists.
+    pub(super) async fn probe<B: Backend>(self: Arc<Self>, backend: Arc<B>, deadline: Duration) {
+        loop {
+            self.lost.notified().await;
+            while self.is_away() {
+                tokio::time::sleep(PROBE_EVERY).await;
+                let tried = timeout(deadline, async {
+                    let mut connection = backend.connect().await?;
+                    backend.check(&mut connection).await
+                });
+                match tried.await.unwrap_or(Err(Fault::Timeout)) {
+                    Ok(()) => self.succeeded(),
+                    Err(fault) => self.failed(&fault),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The services behind: which server takes a request, over which connection.
+
+mod connect;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use self::connect::Lease;
+pub use self::connect::{Server, Sent, Unsent};
+use crate::{body::Body, config};
+
+/// One configured upstream.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its name; the `aud` of its tokens.
+    pub name: String,
+    servers: Vec<Arc<Server>>,
+    next: AtomicUsize,
+}
+
+impl Upstream {
+    /// Takes the servers from the configuration. Connects when the first request comes.
+    pub fn new(config: &config::Upstream) -> Self {
+        Self {
+            name: config.name.clone(),
+            servers: config.servers.iter().map(|server| Arc::new(Server::new(server))).collect(),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    /// The next server in turn.
+    pub fn pick(&self) -> Option<&Arc<Server>> {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.servers.get(turn.checked_rem(self.servers.len())?)
+    }
+}
+
+/// A connection that has answered, and goes back when the answer was read.
+#[derive(Debug)]
+pub struct Answered {
+    lease: Lease,
+    /// The upstream's response.
+    pub response: Response<Incoming>,
+}
+
+impl Answered {
+    /// The response with its body as it will be streamed to the client; at its end the connection becomes idle.
+    pub fn into_response(self, idle: Duration) -> Response<Body> {
+        let Self { lease, response } = self;
+        response.map(|body| Body::response(body, idle, move || lease.give_back()))
+    }
+}
+
+/// A request that is ready to be sent to a server.
+pub type Outgoing = Request<Body>;
