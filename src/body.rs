@@ -103,7 +103,11 @@ impl Watch {
 
 impl Body {
     /// A request's body on its way to the upstream: at most `most` bytes, never silent for longer than `idle`.
-    pub fn request(inner: Incoming, most: Option<u64>, idle: Duration) -> (Self, Option<Arc<Watch>>) {
+    pub fn request(
+        inner: Incoming,
+        most: Option<u64>,
+        idle: Duration,
+    ) -> (Self, Option<Arc<Watch>>) {
         if inner.is_end_stream() {
             return (Self::Empty, None);
         }
@@ -120,7 +124,11 @@ impl Body {
     }
 
     /// A response's body on its way to the client. `at_end` runs when the whole of it was read, and only then.
-    pub fn response(inner: Incoming, idle: Duration, at_end: impl FnOnce() + Send + 'static) -> Self {
+    pub fn response(
+        inner: Incoming,
+        idle: Duration,
+        at_end: impl FnOnce() + Send + 'static,
+    ) -> Self {
         if inner.is_end_stream() {
             at_end();
             // Keeps the size that a HEAD or 304 answer speaks of: hyper takes it from the field.
@@ -186,7 +194,9 @@ impl Stream {
         if polled.is_pending() {
             // Only a body that keeps somebody waiting pays for a timer.
             let idle = self.idle;
-            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
+            let timer = self
+                .timer
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
             ready!(timer.as_mut().poll(cx));
             return Poll::Ready(Some(Err(self.fail(BodyError::Idle))));
         }
@@ -222,7 +232,9 @@ impl Stream {
 
     fn fail(&mut self, error: BodyError) -> BodyError {
         if let Some(watch) = &self.watch {
-            watch.too_large.store(matches!(error, BodyError::TooLarge), Ordering::Relaxed);
+            watch
+                .too_large
+                .store(matches!(error, BodyError::TooLarge), Ordering::Relaxed);
             watch.failed.store(true, Ordering::Relaxed);
         }
         error
@@ -240,8 +252,11 @@ fn without_reserved_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 }
 
 fn scrubbed(mut trailers: HeaderMap) -> HeaderMap {
-    let reserved: Vec<_> =
-        trailers.keys().filter(|name| reserved::in_response(name.as_str())).cloned().collect();
+    let reserved: Vec<_> = trailers
+        .keys()
+        .filter(|name| reserved::in_response(name.as_str()))
+        .cloned()
+        .collect();
     for name in reserved {
         trailers.remove(name);
     }

@@ -70,15 +70,21 @@ impl Arguments {
     pub fn run(self) -> ExitCode {
         // A demo's talk is its own; the log has only what is wrong.
         let quiet = matches!(self.command, Command::Demo { .. }) && self.log_level == "info";
-        let level = if quiet { "warn" } else { self.log_level.as_str() };
+        let level = if quiet {
+            "warn"
+        } else {
+            self.log_level.as_str()
+        };
         if let Err(sentence) = telemetry::init(self.log, level) {
             return failure(&sentence, 2);
         }
         match self.command {
             Command::Run { config } => run::run(&config),
-            Command::Check { config, strict, without_secrets } => {
-                check::check(&config, strict, without_secrets)
-            }
+            Command::Check {
+                config,
+                strict,
+                without_secrets,
+            } => check::check(&config, strict, without_secrets),
             Command::Demo { data } => demo::demo(data.as_deref()),
         }
     }

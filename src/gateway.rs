@@ -7,11 +7,12 @@ mod fields;
 mod forward;
 mod inject;
 mod persist;
+mod record;
 mod resolve;
 mod respond;
 mod route;
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{net::IpAddr, sync::Arc};
 
 use http::{Request, Response, StatusCode, Uri, header, request::Parts};
 use hyper::body::Incoming;
@@ -23,6 +24,7 @@ use self::{
     forward::Forward,
     inject::Injector,
     persist::Persist,
+    record::Record,
     resolve::Resolution,
     respond::{Asked, Refusal},
 };
@@ -33,7 +35,6 @@ use crate::{
     error::Code,
     reserved,
     sessions::Sessions,
-    telemetry,
     upstream::Upstream,
 };
 
@@ -52,17 +53,6 @@ struct Behind {
     upstream: Upstream,
     injector: Option<Injector>,
     own_host: bool,
-}
-
-/// What the access log says of a request.
-#[derive(Debug, Default)]
-struct Record {
-    host: String,
-    path: String,
-    client: Option<IpAddr>,
-    upstream: Option<usize>,
-    sid: Option<String>,
-    code: Option<Code>,
 }
 
 impl Gateway {
@@ -87,28 +77,18 @@ impl Gateway {
     }
 
     /// Serves one request from its head to the head of the answer, and logs it.
-    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: IpAddr) -> Response<Body> {
-        let started = Instant::now();
-        let method = request.method().clone();
+    pub async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Response<Body> {
         let asked = Asked::new(request.headers(), &self.config.gateway.issuer);
-        let mut record = Record::default();
+        let mut record = Record::new(request.method().clone(), peer);
         let response = match self.trip(request, peer, &asked, &mut record).await {
             Ok(response) => response,
             Err(refusal) => self.refuse(&refusal, &asked, &mut record),
         };
-        let upstream = record.upstream.map(|place| self.upstreams[place].upstream.name.as_str());
-        tracing::info!(
-            target: telemetry::ACCESS,
-            client = record.client.unwrap_or(peer).to_string(),
-            method = method.as_str(),
-            host = record.host,
-            path = record.path,
-            status = response.status().as_u16(),
-            upstream,
-            sid = record.sid,
-            error = record.code.map(Code::as_str),
-            duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-        );
+        record.status = Some(response.status());
         response
     }
 
@@ -123,14 +103,18 @@ impl Gateway {
         let limits = &self.config.limits;
         let trusted = &self.config.gateway.trusted_proxies;
         let admitted = admit::admit(&mut parts, peer, trusted, limits.request_body)?;
-        record.client = Some(admitted.client);
+        record.client = admitted.client;
         record.host.clone_from(&admitted.host);
         record.path.push_str(admitted.path.forwarded());
 
         let route = self.route(&admitted)?;
-        record.upstream = Some(route.upstream);
-        let Behind { upstream, injector, own_host } = &self.upstreams[route.upstream];
+        let Behind {
+            upstream,
+            injector,
+            own_host,
+        } = &self.upstreams[route.upstream];
 
+        record.upstream.push_str(&upstream.name);
         let preflight = authorize::is_preflight(&parts);
         let resolved = resolve::resolve(&self.sessions, route, preflight, &mut parts.headers).await;
         let resolution = match resolved {
@@ -141,28 +125,29 @@ impl Gateway {
         let origins = &self.config.gateway.trusted_origins;
         match authorize::authorize(route, &parts, &admitted, origins, preflight, &resolution) {
             Ok(()) => {}
-            Err(Denied::Refused(refusal)) => return Ok(self.refuse_varying(&refusal, asked, record)),
+            Err(Denied::Refused(refusal)) => {
+                return Ok(self.refuse_varying(&refusal, asked, record));
+            }
             Err(Denied::LoginPage(location)) => {
-                let mut response = respond::login_page(&location).ok_or_else(|| {
-                    Refusal::new(Code::LoginRequired, "This needs a login.")
-                })?;
+                let mut response = respond::login_page(&location)
+                    .ok_or_else(|| Refusal::new(Code::LoginRequired, "This needs a login."))?;
                 vary(&mut response);
                 return Ok(response);
             }
         }
 
         parts.uri = target(route, &admitted)?;
-        if !own_host {
-            if let Some(authority) = &admitted.authority {
-                parts.headers.insert(header::HOST, authority.clone());
-            }
+        if !own_host && let Some(authority) = &admitted.authority {
+            parts.headers.insert(header::HOST, authority.clone());
         }
         let (body, watch) = Body::request(body, limits.request_body, route.timeouts.body_progress);
         let token = injector
             .as_ref()
             .filter(|_| route.session != SessionMode::Pass)
             .map(|injector| injector.prepare(&self.sessions, route, &resolution));
-        record.sid = token.as_ref().and_then(|token| token.sid().map(str::to_owned));
+        record.sid = token
+            .as_ref()
+            .and_then(|token| token.sid().map(str::to_owned));
         let forward = Forward {
             upstream,
             timeouts: &route.timeouts,
@@ -179,27 +164,38 @@ impl Gateway {
             })
             .await?;
 
-        let persist = Persist { sessions: &self.sessions, config: &self.config, route, upstream: &upstream.name };
-        let response = &answered.response;
-        check_response(response, &upstream.name)?;
-        let stored = persist.persist(response.status(), response.headers(), &resolution).await;
-        let set_cookie = match stored {
-            Ok(set_cookie) => set_cookie,
-            // The upstream's response is dropped, and its connection with it.
-            Err(refusal) => return Ok(self.refuse_varying(&refusal, asked, record)),
-        };
+        check_response(&answered.response, &upstream.name)?;
+        let mut set_cookie = None;
+        if route.session != SessionMode::Pass {
+            let persist = Persist {
+                sessions: &self.sessions,
+                config: &self.config,
+                route,
+                upstream: &upstream.name,
+            };
+            let (status, headers) = (answered.response.status(), answered.response.headers());
+            match persist.persist(status, headers, &resolution).await {
+                Ok(cookie) => set_cookie = cookie,
+                // The upstream's response is dropped, and its connection with it.
+                Err(refusal) => return Ok(self.refuse_varying(&refusal, asked, record)),
+            }
+        }
         let mut response = answered.into_response(route.timeouts.response_idle);
         self.finish(route, &resolution, set_cookie, &mut response);
         Ok(response)
     }
 
     fn route(&self, admitted: &Admitted) -> Result<&Route, Refusal> {
-        let place = self.table.find(&self.config.routes, &admitted.host, &admitted.path);
+        let place = self
+            .table
+            .find(&self.config.routes, &admitted.host, &admitted.path);
         let Some(route) = place.map(|place| &self.config.routes[place]) else {
             let detail = "No route of this gateway matches the host and path.";
             return Err(Refusal::new(Code::NoRoute, detail));
         };
-        if admitted.path.encoded_slash() && route.encoded_slashes == crate::path::EncodedSlashes::Refuse {
+        if admitted.path.encoded_slash()
+            && route.encoded_slashes == crate::path::EncodedSlashes::Refuse
+        {
             let detail = "The request was refused: its path has an encoded slash (%2F).";
             return Err(Refusal::new(Code::BadRequest, detail));
         }
@@ -218,6 +214,7 @@ impl Gateway {
         // An upstream that nominates one of our names only loses it, as it would anyway.
         let _ = fields::strip_hop_by_hop(headers);
         fields::scrub(headers, reserved::in_response);
+        fields::scrub_trailer(headers);
         if route.session == SessionMode::Pass {
             return;
         }
@@ -243,7 +240,12 @@ impl Gateway {
         respond::refusal(refusal, asked)
     }
 
-    fn refuse_varying(&self, refusal: &Refusal, asked: &Asked, record: &mut Record) -> Response<Body> {
+    fn refuse_varying(
+        &self,
+        refusal: &Refusal,
+        asked: &Asked,
+        record: &mut Record,
+    ) -> Response<Body> {
         let mut response = self.refuse(refusal, asked, record);
         vary(&mut response);
         response
@@ -251,7 +253,9 @@ impl Gateway {
 }
 
 fn vary(response: &mut Response<Body>) {
-    response.headers_mut().insert(header::VARY, header::HeaderValue::from_static("Cookie"));
+    response
+        .headers_mut()
+        .insert(header::VARY, header::HeaderValue::from_static("Cookie"));
 }
 
 fn request_of(parts: Parts, body: Body) -> Request<Body> {
@@ -273,8 +277,12 @@ fn target(route: &Route, admitted: &Admitted) -> Result<Uri, Refusal> {
         target.push('?');
         target.push_str(query);
     }
-    Uri::try_from(target)
-        .map_err(|_| Refusal::new(Code::BadRequest, "The request was refused: its target is not a URL."))
+    Uri::try_from(target).map_err(|_| {
+        Refusal::new(
+            Code::BadRequest,
+            "The request was refused: its target is not a URL.",
+        )
+    })
 }
 
 /// An answer that cannot be passed on as it is.
@@ -282,12 +290,19 @@ fn check_response(response: &Response<Incoming>, upstream: &str) -> Result<(), R
     let headers = response.headers();
     let codings = headers.get_all(header::TRANSFER_ENCODING);
     let chunked = |coding: &header::HeaderValue| {
-        coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+        coding
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
     };
     let odd_coding = codings.iter().any(|coding| !chunked(coding)) || codings.iter().count() > 1;
     // 101 without an Upgrade of ours, or an interim answer that came as the final one.
     if odd_coding || response.status().is_informational() {
-        tracing::warn!(upstream, status = response.status().as_u16(), "an upstream's answer cannot be passed on");
+        tracing::warn!(
+            upstream,
+            status = response.status().as_u16(),
+            "an upstream's answer cannot be passed on"
+        );
         return Err(Refusal::after(
             Code::UpstreamBadResponse,
             format!("The answer of the service {upstream} cannot be passed on."),
@@ -303,8 +318,12 @@ fn drop_session_cookies(name: &str, headers: &mut http::HeaderMap) {
     if !headers.get_all(header::SET_COOKIE).iter().any(foreign) {
         return;
     }
-    let kept: Vec<_> =
-        headers.get_all(header::SET_COOKIE).iter().filter(|value| !foreign(value)).cloned().collect();
+    let kept: Vec<_> = headers
+        .get_all(header::SET_COOKIE)
+        .iter()
+        .filter(|value| !foreign(value))
+        .cloned()
+        .collect();
     headers.remove(header::SET_COOKIE);
     for value in kept {
         headers.append(header::SET_COOKIE, value);

@@ -25,8 +25,18 @@ pub fn in_response(name: &str) -> bool {
 /// Whether `name` is `reserved` to a server that folds names: CGI, WSGI and PHP map every byte outside of
 /// letters and digits to one character, so that `X_Session` and `X.Session` are the same variable.
 pub fn folds_to(name: &str, reserved: &str) -> bool {
-    let fold = |byte: u8| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' };
-    name.len() == reserved.len() && name.bytes().zip(reserved.bytes()).all(|(a, b)| fold(a) == b)
+    let fold = |byte: u8| {
+        if byte.is_ascii_alphanumeric() {
+            byte.to_ascii_lowercase()
+        } else {
+            b'-'
+        }
+    };
+    name.len() == reserved.len()
+        && name
+            .bytes()
+            .zip(reserved.bytes())
+            .all(|(a, b)| fold(a) == b)
 }
 
 #[cfg(test)]
@@ -35,12 +45,26 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_reserved_name_is_found() {
-        for name in ["x-session", "X-SESSION", "x_session", "X.Session", "x-session_set", "X~Session|Set"] {
+        for name in [
+            "x-session",
+            "X-SESSION",
+            "x_session",
+            "X.Session",
+            "x-session_set",
+            "X~Session|Set",
+        ] {
             assert!(in_request(name), "{name}");
             assert!(in_response(name), "{name}");
         }
         assert!(in_response("X_Gateway-error"));
-        for name in ["x-session-id", "xsession", "x-sessions", "session", "x-session-sets", "y-session"] {
+        for name in [
+            "x-session-id",
+            "xsession",
+            "x-sessions",
+            "session",
+            "x-session-sets",
+            "y-session",
+        ] {
             assert!(!in_response(name), "{name}");
         }
     }

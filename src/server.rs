@@ -70,29 +70,50 @@ impl Server {
             idle: config.timeouts.idle,
             grace: config.shutdown_grace,
         };
-        Ok(Self { listeners, health, settings })
+        Ok(Self {
+            listeners,
+            health,
+            settings,
+        })
     }
 
     /// The addresses on which clients are served; port 0 has become a real one.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+        self.listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect()
     }
 
     /// Serves until `shutdown` is ready, then lets what is under way come to its end within the grace.
     pub async fn run(self, gateway: Arc<Gateway>, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, health, settings } = self;
+        let Self {
+            listeners,
+            health,
+            settings,
+        } = self;
         let (stop, stopped) = watch::channel(false);
         // Each connection holds a sender; when all are gone, so are the connections.
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
         let draining = Arc::new(AtomicBool::new(false));
         if let Some(listener) = health {
             announce("health", &listener);
-            tokio::spawn(health::serve(listener, gateway.sessions().clone(), draining.clone()));
+            tokio::spawn(health::serve(
+                listener,
+                gateway.sessions().clone(),
+                draining.clone(),
+            ));
         }
         let mut accepting = Vec::new();
         for listener in listeners {
             announce("listening", &listener);
-            let accept = accept(listener, settings, gateway.clone(), alive.clone(), stopped.clone());
+            let accept = accept(
+                listener,
+                settings,
+                gateway.clone(),
+                alive.clone(),
+                stopped.clone(),
+            );
             accepting.push(tokio::spawn(accept));
         }
 
@@ -111,7 +132,9 @@ impl Server {
         });
         match ended.await {
             Ok(()) => tracing::info!("shut down"),
-            Err(_) => tracing::warn!("shutdown_grace is over: what was still under way was cut off"),
+            Err(_) => {
+                tracing::warn!("shutdown_grace is over: what was still under way was cut off")
+            }
         }
     }
 }
@@ -174,7 +197,9 @@ async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
     )
 }
 

@@ -2,13 +2,10 @@
 
 mod plan;
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use tokio::time::Instant;
 
 pub use self::plan::{Change, Changed, Refused, View};
 use crate::{
@@ -35,13 +32,15 @@ struct Site {
     opaque: Opaque,
     protected: Protected,
     session_write: usize,
-    unreadable: Throttle,
-    started: Instant,
+    /// By cause, so that one kind of row does not hide another.
+    unreadable: [Throttle; 5],
 }
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").field("store", &self.0.store).finish_non_exhaustive()
+        f.debug_struct("Sessions")
+            .field("store", &self.0.store)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,8 +90,7 @@ impl Sessions {
             opaque: Opaque::new(settings.secret_key.expose()),
             protected: config.django.protected.clone(),
             session_write: config.limits.session_write,
-            unreadable: Throttle::new(),
-            started: Instant::now(),
+            unreadable: Default::default(),
             settings,
             store,
         })))
@@ -125,20 +123,24 @@ impl Sessions {
     /// The database did not answer; that must never be taken for [`Resolved::Missing`].
     pub async fn resolve(&self, key: SessionKey) -> Result<Resolved, LookupError> {
         let site = &self.0;
-        let mut row = site.store.session(key).await?;
+        // One deadline for all the lookups of a request.
+        let until = site.store.deadline();
+        let mut row = site.store.session(key, until).await?;
         // A password change writes the user, then the session under a new key. Between our two reads both can
         // happen, so a wrong hash counts only when the row is still the one that it was read from.
         for _ in 0..3 {
-            let Some(found) = row else { return Ok(Resolved::Missing) };
+            let Some(found) = row else {
+                return Ok(Resolved::Missing);
+            };
             let session = match site.decode(&found) {
                 Ok(session) => session,
                 Err(unreadable) => return Ok(site.unverifiable(unreadable)),
             };
-            let user = match site.login(&session).await? {
+            let user = match site.login(&session, until).await? {
                 Login::Nobody => None,
                 Login::User(id) => Some(id),
                 Login::WrongHash => {
-                    let again = site.store.session(key).await?;
+                    let again = site.store.session(key, until).await?;
                     if again.as_ref() == Some(&found) {
                         return Ok(Resolved::LoggedOut);
                     }
@@ -146,7 +148,11 @@ impl Sessions {
                     continue;
                 }
             };
-            return Ok(Resolved::Known(Box::new(Known { session, expire_date: found.expire_date, user })));
+            return Ok(Resolved::Known(Box::new(Known {
+                session,
+                expire_date: found.expire_date,
+                user,
+            })));
         }
         // Three different rows in three looks: somebody rewrites it all the time. Not knowing is no answer.
         Err(LookupError::Unavailable)
@@ -166,7 +172,11 @@ impl Sessions {
     /// # Errors
     ///
     /// A forwarded value that strict JSON cannot hold.
-    pub fn project(&self, session: &Session, forward: &Forward) -> Result<String, assertion::NotPortable> {
+    pub fn project(
+        &self,
+        session: &Session,
+        forward: &Forward,
+    ) -> Result<String, assertion::NotPortable> {
         assertion::project(session, forward, &self.0.protected)
     }
 }
@@ -181,17 +191,27 @@ impl Site {
     }
 
     fn unverifiable(&self, why: Unreadable) -> Resolved {
-        if let Some(others) = self.unreadable.pass(SAY_EVERY) {
-            let uptime = self.started.elapsed().as_secs();
-            tracing::error!(cause = %why, others, uptime, "a session row cannot be read");
+        let throttle = match why {
+            Unreadable::Signature => &self.unreadable[0],
+            Unreadable::Pickle => &self.unreadable[1],
+            Unreadable::TooLarge => &self.unreadable[2],
+            Unreadable::NotJson => &self.unreadable[3],
+            Unreadable::Malformed => &self.unreadable[4],
+        };
+        if let Some(others) = throttle.pass(SAY_EVERY) {
+            tracing::error!(cause = %why, others, "a session row cannot be read");
         }
         Resolved::Unverifiable(why)
     }
 
     /// Django's `get_user`, as far as it can be said without writing.
-    async fn login(&self, session: &Session) -> Result<Login, LookupError> {
-        let Some((login, id)) = self.user_of(session) else { return Ok(Login::Nobody) };
-        let Some(user) = self.store.user(id).await? else { return Ok(Login::Nobody) };
+    async fn login(&self, session: &Session, until: Instant) -> Result<Login, LookupError> {
+        let Some((login, id)) = self.user_of(session) else {
+            return Ok(Login::Nobody);
+        };
+        let Some(user) = self.store.user(id, until).await? else {
+            return Ok(Login::Nobody);
+        };
         if !user.is_active {
             return Ok(Login::Nobody);
         }

@@ -15,8 +15,9 @@ mod state;
 use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use tokio::runtime;
+use tokio::{runtime, time::Instant};
 
+use self::{backend::Backend, batch::Batcher, change::Changer};
 pub use self::{
     backend::{Fault, Proof},
     batch::LookupError,
@@ -25,7 +26,6 @@ pub use self::{
     sqlite::Sqlite,
     state::State,
 };
-use self::{backend::Backend, batch::Batcher, change::Changer};
 use crate::{
     config::{self, Config},
     session::SessionKey,
@@ -53,7 +53,9 @@ pub enum RowData {
 
 impl fmt::Debug for SessionRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionRow").field("expire_date", &self.expire_date).finish_non_exhaustive()
+        f.debug_struct("SessionRow")
+            .field("expire_date", &self.expire_date)
+            .finish_non_exhaustive()
     }
 }
 
@@ -74,7 +76,9 @@ pub struct UserRow {
 
 impl fmt::Debug for UserRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UserRow").field("is_active", &self.is_active).finish_non_exhaustive()
+        f.debug_struct("UserRow")
+            .field("is_active", &self.is_active)
+            .finish_non_exhaustive()
     }
 }
 
@@ -115,6 +119,7 @@ impl From<&Config> for Options {
 pub struct Store {
     engine: Engine,
     state: Arc<State>,
+    deadline: Duration,
     // Last: its drop must not block, and nothing above needs it any more.
     runtime: Runtime,
 }
@@ -165,6 +170,7 @@ impl Store {
             .build()
             .map_err(OpenError::Runtime)?;
         let handle = runtime.handle().clone();
+        let deadline = options.deadline;
         let state = Arc::new(State::default());
         let engine = match database {
             config::Database::Postgres(url) => {
@@ -174,11 +180,19 @@ impl Store {
             config::Database::Sqlite(path) => {
                 let backend = Sqlite::new(path, &options);
                 // One writer: SQLite has one write lock, and waiting in our own line is fairer than in its.
-                let options = Options { write_connections: 1, ..options };
+                let options = Options {
+                    write_connections: 1,
+                    ..options
+                };
                 Engine::Sqlite(Parts::start(backend, options, &state, &handle))
             }
         };
-        Ok(Self { engine, state, runtime: Runtime(Some(runtime)) })
+        Ok(Self {
+            engine,
+            state,
+            deadline,
+            runtime: Runtime(Some(runtime)),
+        })
     }
 
     /// Tries the database for up to `patience`. A definite no (no such database, no such table, a login that
@@ -190,7 +204,11 @@ impl Store {
         }
     }
 
-    async fn contact<B: Backend>(&self, backend: Arc<B>, patience: Duration) -> Result<(), OpenError> {
+    async fn contact<B: Backend>(
+        &self,
+        backend: Arc<B>,
+        patience: Duration,
+    ) -> Result<(), OpenError> {
         let state = self.state.clone();
         let task = async move {
             let mut refusals = 0;
@@ -212,7 +230,9 @@ impl Store {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let Some(runtime) = self.runtime.0.as_ref() else { return Ok(()) };
+        let Some(runtime) = self.runtime.0.as_ref() else {
+            return Ok(());
+        };
         let mut running = runtime.spawn(task);
         match tokio::time::timeout(patience, &mut running).await {
             Ok(Ok(answer)) => answer,
@@ -226,22 +246,35 @@ impl Store {
 
     /// The live row of a key, from a snapshot taken after this call. `None`: the primary answered, and there
     /// is no row that has not expired.
-    pub async fn session(&self, key: SessionKey) -> Result<Option<SessionRow>, LookupError> {
-        self.batcher().session(key).await
+    pub async fn session(
+        &self,
+        key: SessionKey,
+        until: Instant,
+    ) -> Result<Option<SessionRow>, LookupError> {
+        self.batcher().session(key, until).await
     }
 
     /// A user's row, from a snapshot taken after this call.
-    pub async fn user(&self, id: i64) -> Result<Option<UserRow>, LookupError> {
-        self.batcher().user(id).await
+    pub async fn user(&self, id: i64, until: Instant) -> Result<Option<UserRow>, LookupError> {
+        self.batcher().user(id, until).await
     }
 
     /// Carries out one plan on the row of `key`, or without a row to start from. The work goes on when the
     /// returned future is dropped; when it has ended, everything is committed or nothing is.
-    pub async fn change<P: Plan>(&self, key: Option<SessionKey>, plan: P) -> Result<P::Answer, ChangeError> {
+    pub async fn change<P: Plan>(
+        &self,
+        key: Option<SessionKey>,
+        plan: P,
+    ) -> Result<P::Answer, ChangeError> {
         match &self.engine {
             Engine::Postgres(parts) => parts.changer.clone().run(key, plan).await,
             Engine::Sqlite(parts) => parts.changer.clone().run(key, plan).await,
         }
+    }
+
+    /// When a lookup that begins now must have its answer.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.deadline
     }
 
     /// Waits until no change is under way.
@@ -267,7 +300,9 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("state", &self.state)
+            .finish_non_exhaustive()
     }
 }
 

@@ -33,7 +33,10 @@ pub fn init(format: Format, level: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(level).map_err(|error| {
         format!("--log-level {level:?} cannot be read ({error}); it is a level like info, or info,access=off")
     })?;
-    let builder = fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
     let done = match format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
@@ -51,17 +54,27 @@ pub struct Throttle {
 impl Throttle {
     /// A throttle that lets the first message through.
     pub const fn new() -> Self {
-        Self { next: AtomicU64::new(0), held_back: AtomicU64::new(0) }
+        Self {
+            next: AtomicU64::new(0),
+            held_back: AtomicU64::new(0),
+        }
     }
 
     /// If a message may be written now: how many were held back since the last one.
     pub fn pass(&self, every: Duration) -> Option<u64> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs());
         let next = self.next.load(Ordering::Relaxed);
         let taken = now >= next
             && self
                 .next
-                .compare_exchange(next, now + every.as_secs(), Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange(
+                    next,
+                    now + every.as_secs(),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
                 .is_ok();
         if taken {
             return Some(self.held_back.swap(0, Ordering::Relaxed));

@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 
 use self::connect::Lease;
-pub use self::connect::{Server, Sent, Unsent};
+pub use self::connect::{Sent, Server, Unsent};
 use crate::{body::Body, config};
 
 /// One configured upstream.
@@ -31,7 +31,11 @@ impl Upstream {
     pub fn new(config: &config::Upstream) -> Self {
         Self {
             name: config.name.clone(),
-            servers: config.servers.iter().map(|server| Arc::new(Server::new(server))).collect(),
+            servers: config
+                .servers
+                .iter()
+                .map(|server| Arc::new(Server::new(server)))
+                .collect(),
             next: AtomicUsize::new(0),
         }
     }
@@ -55,7 +59,11 @@ impl Answered {
     /// The response with its body as it will be streamed to the client; at its end the connection becomes idle.
     pub fn into_response(self, idle: Duration) -> Response<Body> {
         let Self { lease, response } = self;
-        response.map(|body| Body::response(body, idle, move || lease.give_back()))
+        let mut response =
+            response.map(|body| Body::response(body, idle, move || lease.give_back()));
+        // The version is that of the sender, and the sender is now this gateway (RFC 9110, section 2.5).
+        *response.version_mut() = Version::HTTP_11;
+        response
     }
 }
 

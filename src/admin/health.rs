@@ -30,7 +30,11 @@ pub async fn serve(listener: TcpListener, sessions: Sessions, draining: Arc<Atom
         };
         let (sessions, draining) = (sessions.clone(), draining.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = answer(request.uri().path(), &sessions, draining.load(Ordering::Relaxed));
+            let response = answer(
+                request.uri().path(),
+                &sessions,
+                draining.load(Ordering::Relaxed),
+            );
             async move { Ok::<_, Infallible>(response) }
         });
         tokio::spawn(async move {
@@ -58,15 +62,28 @@ fn answer(path: &str, sessions: &Sessions, draining: bool) -> Response<Full<Byte
         "/healthz" => (StatusCode::OK, serde_json::json!({ "status": "ok" })),
         "/readyz" => {
             let ready = state.was_contacted() && !draining;
-            let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            (status, serde_json::json!({ "ready": ready, "draining": draining, "database": database }))
+            let status = if ready {
+                StatusCode::OK
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            };
+            (
+                status,
+                serde_json::json!({ "ready": ready, "draining": draining, "database": database }),
+            )
         }
-        _ => (StatusCode::NOT_FOUND, serde_json::json!({ "detail": "there are /healthz and /readyz" })),
+        _ => (
+            StatusCode::NOT_FOUND,
+            serde_json::json!({ "detail": "there are /healthz and /readyz" }),
+        ),
     };
     let mut response = Response::new(Full::from(body.to_string()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

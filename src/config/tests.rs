@@ -1,5 +1,7 @@
 //! What is refused and with which words, what is remarked on, and what the defaults are.
 
+mod files;
+
 use super::*;
 
 /// A good file, which the rows below make bad.
@@ -110,11 +112,12 @@ fn every_mistake_of_a_file_is_told_in_the_order_of_the_file() {
         .replace("secure = true", "secure = 1")
         .replace("path = \"/\"", "path = \"/\"\nrequire = \"loign\"");
     let expected = [
-        "gateway.toml:1:1: \"issuer\" is missing in [gateway]; such as issuer = \"https://shop.example\"",
+        "gateway.toml:1:1: \"issuer\" is missing in [gateway]; \
+         such as issuer = \"https://shop.example\"",
         "gateway.toml:2:1: unknown key \"isuer\" in [gateway]; did you mean \"issuer\"?",
         "gateway.toml:7:21: \"secure\" in [django.cookie] must be true or false, not a number",
-        "gateway.toml:15:11: \"require\" in [[route]]: \"loign\" is not \"anyone\", \"session\" or \"login\"; \
-         did you mean \"login\"?",
+        "gateway.toml:15:11: \"require\" in [[route]]: \"loign\" is not \"anyone\", \"session\" or \
+         \"login\"; did you mean \"login\"?",
     ];
     assert_eq!(parse(&text).expect_err("bad"), expected);
 }
@@ -365,12 +368,14 @@ fn what_may_be_meant_is_remarked_on() {
         (
             "path = \"/\"",
             "path = \"/\"\nwritable = \"*\"",
-            "gateway.toml:15:12: remark: writable = \"*\" lets the upstream change every name that is not protected",
+            "gateway.toml:15:12: remark: writable = \"*\" lets the upstream change every name that \
+             is not protected",
         ),
         (
             "path = \"/\"",
             "path = \"/\"\nunsafe_writable = [\"hijack_history\"]",
-            "gateway.toml:15:19: remark: whoever controls the upstream can use unsafe_writable to act as other users",
+            "gateway.toml:15:19: remark: whoever controls the upstream can use unsafe_writable to act \
+             as other users",
         ),
         (
             "path = \"/\"",
@@ -380,8 +385,8 @@ fn what_may_be_meant_is_remarked_on() {
         (
             "path = \"/\"",
             "path = \"/\"\nrequire = \"login\"",
-            "gateway.toml:13:1: remark: the login page /accounts/login/ is under the route on line 13, which asks \
-             for a login itself",
+            "gateway.toml:13:1: remark: the login page /accounts/login/ is under the route on line 13, which \
+             asks for a login itself",
         ),
     ];
     for (old, new, expected) in rows {
@@ -392,8 +397,8 @@ fn what_may_be_meant_is_remarked_on() {
     let loaded = parse(&no_cookie).expect("a good file");
     assert_eq!(
         loaded.remarks[1].to_string(),
-        "gateway.toml:13:1: remark: this route may write, so the gateway sets the session cookie, and there is no \
-         [django.cookie]: Django's defaults are taken, whatever settings.py says"
+        "gateway.toml:13:1: remark: this route may write, so the gateway sets the session cookie, and \
+         there is no [django.cookie]: Django's defaults are taken, whatever settings.py says"
     );
 }
 
@@ -423,136 +428,5 @@ fn writing_over_a_public_network_is_remarked_on() {
                 .contains("which is not private, without TLS")
         });
         assert_eq!(told, !is_private, "{server}");
-    }
-}
-
-#[test]
-fn without_secrets_nothing_is_looked_up() {
-    let options = LoadOptions {
-        without_secrets: true,
-    };
-    let none = |_: &str| -> Option<OsString> { panic!("looked up") };
-    let text = edited("{ env = \"SECRET_KEY\" }", "{ file = \"no/such/file\" }");
-    assert!(Config::parse(&text, Path::new("gateway.toml"), &none, options).is_ok());
-    let same = edited("ORDERS_KEY", "SECRET_KEY");
-    let problems =
-        Config::parse(&same, Path::new("gateway.toml"), &none, options).expect_err("the same name");
-    assert!(
-        problems[0].sentence.contains("this is Django's SECRET_KEY"),
-        "{problems:?}"
-    );
-}
-
-#[test]
-fn files_are_relative_to_the_configuration_and_lose_one_newline() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("gateway.toml");
-    let text = edited("{ env = \"SECRET_KEY\" }", "{ file = \"secrets/key\" }")
-        .replace("{ env = \"DATABASE_URL\" }", "\"sqlite:db.sqlite3\"");
-    fs::write(&path, text).expect("written");
-    fs::create_dir(folder.path().join("secrets")).expect("created");
-    let key = folder.path().join("secrets/key");
-    for (written, read) in [
-        ("k\n", "k"),
-        ("k\n\n", "k\n"),
-        ("k\r\n", "k"),
-        (" k ", " k "),
-    ] {
-        fs::write(&key, written).expect("written");
-        set_mode(&key, 0o600);
-        let config = Config::load(&path, &env, LoadOptions::default())
-            .expect("a good file")
-            .config;
-        assert_eq!(config.django.secret_key.expose(), read.as_bytes());
-        assert!(
-            matches!(&config.django.database, Database::Sqlite(db) if *db == folder.path().join("db.sqlite3"))
-        );
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn a_secret_that_others_may_write_is_refused() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("gateway.toml");
-    fs::write(
-        &path,
-        edited("{ env = \"SECRET_KEY\" }", "{ file = \"key\" }"),
-    )
-    .expect("written");
-    let key = folder.path().join("key");
-    fs::write(&key, "secret").expect("written");
-    for (mode, problems, remarks) in [
-        (0o600, 0, 0),
-        (0o640, 0, 0),
-        (0o644, 0, 1),
-        (0o444, 0, 1),
-        (0o660, 1, 0),
-        (0o602, 1, 0),
-    ] {
-        set_mode(&key, mode);
-        match Config::load(&path, &env, LoadOptions::default()) {
-            Ok(loaded) => {
-                let told = loaded
-                    .remarks
-                    .iter()
-                    .filter(|remark| remark.sentence.contains("others may read"));
-                assert_eq!((0, told.count()), (problems, remarks), "{mode:o}");
-            }
-            Err(found) => {
-                assert_eq!(found.len(), problems, "{mode:o}");
-                assert!(found[0].sentence.contains("others may write"), "{found:?}");
-            }
-        }
-    }
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
-    }
-}
-
-#[test]
-fn a_file_that_cannot_be_read_is_told_in_one_sentence() {
-    let load =
-        |path: &Path| Config::load(path, &env, LoadOptions::default()).expect_err("unreadable");
-    let missing = load(Path::new("no/such/gateway.toml"));
-    assert_eq!(
-        missing[0].to_string(),
-        "no/such/gateway.toml: cannot be read: No such file or directory (os error 2)"
-    );
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("gateway.toml");
-    fs::write(&path, b"\xff\xfe").expect("written");
-    assert_eq!(load(&path)[0].sentence, "is not UTF-8");
-}
-
-#[test]
-fn the_checked_in_file_is_good() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.toml");
-    let options = LoadOptions {
-        without_secrets: true,
-    };
-    let loaded =
-        Config::load(&path, &|_| None, options).unwrap_or_else(|problems| panic!("{problems:#?}"));
-    assert!(loaded.config.routes.len() >= 2);
-}
-
-#[test]
-fn every_key_is_documented() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let text = fs::read_to_string(path).expect("docs/configuration.md");
-    for section in keys::ALL {
-        let start = text.find(&format!("`{}`", section.name)).unwrap_or(0);
-        for key in section.keys {
-            assert!(
-                text[start..].contains(&format!("`{key}`")),
-                "{key} of {}",
-                section.name
-            );
-        }
     }
 }

@@ -378,6 +378,7 @@ mod tests {
     #[test]
     fn a_usual_header_is_read_without_a_copy() {
         for field in [
+            "sessionid=abc; a=b; c=d",
             "csrftoken=x; sessionid=abc",
             "sessionid=abc; csrftoken=x",
             "csrftoken=x",

@@ -73,8 +73,8 @@ fn decode_like_python(text: impl Iterator<Item = u8>) -> Result<Vec<u8>, Unreada
 /// ignored.
 pub(super) fn inflate(compressed: &[u8], limit: usize) -> Result<Vec<u8>, Unreadable> {
     let mut decompress = Decompress::new(true);
-    // JSON rarely shrinks below a quarter.
     let most = limit.saturating_add(1);
+    // Session JSON rarely shrinks below a quarter.
     let mut payload = Vec::with_capacity(compressed.len().saturating_mul(4).clamp(1, most));
     loop {
         let consumed = decompress.total_in() as usize;
@@ -100,10 +100,9 @@ pub(super) fn inflate(compressed: &[u8], limit: usize) -> Result<Vec<u8>, Unread
     }
 }
 
-/// `zlib.compress`. `None` cannot happen with a buffer of that size; the payload then goes uncompressed,
-/// which Django reads as well.
+/// `zlib.compress`, or `None` where the stream would be longer than the payload.
 pub(super) fn deflate(payload: &[u8]) -> Option<Vec<u8>> {
-    // Only a stream that is shorter than the payload is of use, so a full buffer is an answer too.
+    // With no more room than this the stream ends only if it is short enough to be of use.
     let mut compressed = Vec::with_capacity(payload.len());
     let mut compress = Compress::new(Compression::default(), true);
     let status = compress.compress_vec(payload, &mut compressed, FlushCompress::Finish);

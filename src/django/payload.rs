@@ -24,8 +24,8 @@ use crate::session::Session;
 pub enum Unreadable {
     /// No configured key has signed the row.
     #[error(
-        "the row is not signed with secret_key or a fallback: secret_key, secret_key_fallbacks, salt or \
-         release differ from the site's, or the row was tampered with"
+        "no configured key has signed it: secret_key is not the site's SECRET_KEY (or secret_key_fallbacks, salt \
+         or release differ), or the row was tampered with"
     )]
     Signature,
     /// The signature holds, or is not even reached, but the row is not built as Django builds one.
@@ -38,7 +38,8 @@ pub enum Unreadable {
     TooLarge,
     /// The signed payload is a Python pickle. It is never executed.
     #[error(
-        "the site stores pickles, which are not read: set SESSION_SERIALIZER to the JSONSerializer"
+        "it is a pickle, which is never read: the site uses the PickleSerializer; set SESSION_SERIALIZER to \
+             the JSONSerializer"
     )]
     Pickle,
     /// The signed payload is not a JSON object that Django would read.
@@ -74,9 +75,9 @@ impl Codec {
 
     /// Reads a row's `session_data`.
     ///
-    /// Rows of the format since 3.1 are read whatever the release, so that the site can be upgraded
-    /// first; the older format, and SHA-1 signatures, only where the release reads them. The row's own
-    /// timestamp decides nothing, as in Django: `expire_date` does.
+    /// Rows of the format since 3.1 are read whatever the release, so that a site can be upgraded
+    /// before its gateway; the older format, and SHA-1 signatures, only where the release reads them.
+    /// The row's own timestamp decides nothing, as in Django: `expire_date` does.
     ///
     /// # Errors
     ///
@@ -100,7 +101,7 @@ impl Codec {
         if payload.len() > self.session_json {
             return Err(Unreadable::TooLarge);
         }
-        // Every pickle of protocol 2 and later starts with the PROTO opcode; JSON in latin-1 cannot.
+        // A pickle of protocol 2 or later, which is what Django wrote, starts with this opcode; JSON cannot.
         if payload.first() == Some(&0x80) {
             return Err(Unreadable::Pickle);
         }

@@ -3,11 +3,14 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri::Authority};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts,
+    uri::Authority,
+};
 use ipnet::IpNet;
 
 use super::{
-    fields::{scrub, strip_hop_by_hop},
+    fields::{scrub, scrub_trailer, strip_hop_by_hop},
     respond::Refusal,
 };
 use crate::{error::Code, path::Canonical, reserved};
@@ -28,8 +31,12 @@ const TOLD_BY_PROXIES: [&str; 6] = [
 ];
 
 /// Other spellings of forwarding that the gateway does not speak; nobody's copy passes.
-const NEVER_PASSED: [&str; 4] =
-    ["forwarded", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-server"];
+const NEVER_PASSED: [&str; 4] = [
+    "forwarded",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-server",
+];
 
 /// What the request asks for, made unambiguous.
 #[derive(Debug)]
@@ -71,21 +78,39 @@ pub fn admit(
         bad_request("the Connection field names a field that belongs to the gateway")
     })?;
     scrub(&mut parts.headers, reserved::in_request);
+    scrub_trailer(&mut parts.headers);
     parts.headers.remove(header::EXPECT);
     if trailers {
-        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        parts
+            .headers
+            .insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let peer = peer.to_canonical();
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let trust = is_trusted(&peer);
     scrub_forwarding(&mut parts.headers, trust);
-    let client = if trust { client_of(&parts.headers, peer, is_trusted) } else { peer };
+    let client = if trust {
+        client_of(&parts.headers, peer, is_trusted)
+    } else {
+        peer
+    };
     let scheme = tell_forwarding(&mut parts.headers, peer, authority.as_ref());
-    Ok(Admitted { host, authority, path, query, asterisk, scheme, client })
+    Ok(Admitted {
+        host,
+        authority,
+        path,
+        query,
+        asterisk,
+        scheme,
+        client,
+    })
 }
 
 fn bad_request(rule: &str) -> Refusal {
-    Refusal::new(Code::BadRequest, format!("The request was refused: {rule}."))
+    Refusal::new(
+        Code::BadRequest,
+        format!("The request was refused: {rule}."),
+    )
 }
 
 /// RFC 9112, section 6.3. hyper has resolved what it could; what it lets through undecided is refused here.
@@ -95,7 +120,12 @@ fn check_framing(headers: &HeaderMap, version: Version, limit: Option<u64>) -> R
         if version < Version::HTTP_11 {
             return Err(bad_request("HTTP/1.0 has no Transfer-Encoding").closing());
         }
-        if !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") || codings.next().is_some() {
+        if !coding
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+            || codings.next().is_some()
+        {
             let detail = "The only Transfer-Encoding that is understood is chunked, once.";
             return Err(Refusal::new(Code::TransferEncoding, detail).closing());
         }
@@ -104,11 +134,16 @@ fn check_framing(headers: &HeaderMap, version: Version, limit: Option<u64>) -> R
         }
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(length) = lengths.next() else { return Ok(()) };
+    let Some(length) = lengths.next() else {
+        return Ok(());
+    };
     if lengths.next().is_some() {
         return Err(bad_request("it has more than one Content-Length").closing());
     }
-    let length = length.to_str().ok().and_then(|length| length.parse::<u64>().ok());
+    let length = length
+        .to_str()
+        .ok()
+        .and_then(|length| length.parse::<u64>().ok());
     match (length, limit) {
         (None, _) => Err(bad_request("its Content-Length is not a number").closing()),
         (Some(length), Some(limit)) if length > limit => Err(too_large(limit)),
@@ -118,7 +153,8 @@ fn check_framing(headers: &HeaderMap, version: Version, limit: Option<u64>) -> R
 
 /// The answer to a body over `limits.request_body`. The rest of it is not read.
 pub fn too_large(limit: u64) -> Refusal {
-    let detail = format!("The request body is larger than the {limit} bytes that are accepted here.");
+    let detail =
+        format!("The request body is larger than the {limit} bytes that are accepted here.");
     Refusal::new(Code::BodyTooLarge, detail).closing()
 }
 
@@ -148,28 +184,33 @@ fn host(parts: &Parts) -> Result<(Option<HeaderValue>, String), Refusal> {
     let host = authority.host();
     let port = &authority.as_str()[host.len()..];
     let port_is_right = port.is_empty()
-        || port.strip_prefix(':').is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_ok());
+        || port
+            .strip_prefix(':')
+            .is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_ok());
     // What stands before an @ would be taken for the host by some.
     if authority.as_str().contains('@') || host.is_empty() || !port_is_right || host.contains('%') {
         return Err(wrong());
     }
-    if let Some(target) = parts.uri.authority() {
-        if !target.as_str().eq_ignore_ascii_case(authority.as_str()) {
-            return Err(bad_request("its target names another host than its Host field").closing());
-        }
+    if let Some(target) = parts.uri.authority()
+        && !target.as_str().eq_ignore_ascii_case(authority.as_str())
+    {
+        return Err(bad_request("its target names another host than its Host field").closing());
     }
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     Ok((Some(field.clone()), host))
 }
 
 fn path(method: &Method, uri: &Uri) -> Result<(Canonical, bool), Refusal> {
-    if let Some(scheme) = uri.scheme_str() {
-        if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-            return Err(bad_request("its target is not an http or https URL"));
-        }
+    if let Some(scheme) = uri.scheme_str()
+        && !scheme.eq_ignore_ascii_case("http")
+        && !scheme.eq_ignore_ascii_case("https")
+    {
+        return Err(bad_request("its target is not an http or https URL"));
     }
     if !uri.query().unwrap_or_default().is_ascii() {
-        return Err(bad_request("its query has bytes outside of ASCII; they must be percent-encoded"));
+        return Err(bad_request(
+            "its query has bytes outside of ASCII; they must be percent-encoded",
+        ));
     }
     let (path, asterisk) = match uri.path() {
         "*" if *method == Method::OPTIONS => ("/", true),
@@ -183,14 +224,22 @@ fn path(method: &Method, uri: &Uri) -> Result<(Canonical, bool), Refusal> {
 
 /// `TE: trailers` is all of TE that can be kept (RFC 9110, section 10.1.4).
 fn accepts_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(header::TE).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
-    })
+    headers
+        .get_all(header::TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| {
+            value
+                .split(',')
+                .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+        })
 }
 
 fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) {
     scrub(headers, |name| {
-        NEVER_PASSED.iter().any(|told| reserved::folds_to(name, told))
+        NEVER_PASSED
+            .iter()
+            .any(|told| reserved::folds_to(name, told))
             || TOLD_BY_PROXIES
                 .iter()
                 .any(|told| reserved::folds_to(name, told) && !(trust && name == *told))
@@ -200,9 +249,15 @@ fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) {
 /// The client by the word of trusted proxies: from the right, the first address that is not one of them.
 fn client_of(headers: &HeaderMap, peer: IpAddr, is_trusted: impl Fn(&IpAddr) -> bool) -> IpAddr {
     let mut client = peer;
-    let fields = headers.get_all(X_FORWARDED_FOR).iter().rev().filter_map(|value| value.to_str().ok());
+    let fields = headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .rev()
+        .filter_map(|value| value.to_str().ok());
     for entry in fields.flat_map(|value| value.rsplit(',')) {
-        let Ok(address) = entry.trim().parse::<IpAddr>() else { break };
+        let Ok(address) = entry.trim().parse::<IpAddr>() else {
+            break;
+        };
         client = address.to_canonical();
         if !is_trusted(&client) {
             break;
@@ -212,9 +267,17 @@ fn client_of(headers: &HeaderMap, peer: IpAddr, is_trusted: impl Fn(&IpAddr) -> 
 }
 
 /// Appends to what a trusted proxy has said (the others' words are gone), and gives the scheme.
-fn tell_forwarding(headers: &mut HeaderMap, peer: IpAddr, authority: Option<&HeaderValue>) -> &'static str {
+fn tell_forwarding(
+    headers: &mut HeaderMap,
+    peer: IpAddr,
+    authority: Option<&HeaderValue>,
+) -> &'static str {
     let mut chain = String::new();
-    for value in headers.get_all(X_FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok()) {
+    for value in headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+    {
         chain.push_str(value);
         chain.push_str(", ");
     }
@@ -225,7 +288,11 @@ fn tell_forwarding(headers: &mut HeaderMap, peer: IpAddr, authority: Option<&Hea
     }
     let mut protocols = headers.get_all(X_FORWARDED_PROTO).iter();
     let told = protocols.next().filter(|_| protocols.next().is_none());
-    let scheme = if told.is_some_and(|told| told == "https") { "https" } else { "http" };
+    let scheme = if told.is_some_and(|told| told == "https") {
+        "https"
+    } else {
+        "http"
+    };
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     let hosts = headers.get_all(X_FORWARDED_HOST).iter().count();
     if let (Some(authority), true) = (authority, hosts != 1) {
@@ -282,7 +349,11 @@ mod tests {
             .header("x-session-id", "mine");
         let (admitted, headers) = admitted(request);
         admitted.unwrap();
-        assert!(!headers.keys().any(|name| reserved::in_request(name.as_str())));
+        assert!(
+            !headers
+                .keys()
+                .any(|name| reserved::in_request(name.as_str()))
+        );
         assert_eq!(headers["x-session-id"], "mine");
     }
 
@@ -296,10 +367,23 @@ mod tests {
             (Request::get("/").header("host", "a:"), "empty port"),
             (Request::get("/").header("host", ""), "empty host"),
             (Request::get("/").header("host", "a b"), "blank"),
-            (Request::get("http://other/").header("host", "shop.example"), "absolute form"),
+            (
+                Request::get("http://other/").header("host", "shop.example"),
+                "absolute form",
+            ),
             (get("*"), "asterisk"),
-            (get("/").header("content-length", "1").header("transfer-encoding", "chunked"), "both"),
-            (get("/").header("content-length", "1").header("content-length", "2"), "two lengths"),
+            (
+                get("/")
+                    .header("content-length", "1")
+                    .header("transfer-encoding", "chunked"),
+                "both",
+            ),
+            (
+                get("/")
+                    .header("content-length", "1")
+                    .header("content-length", "2"),
+                "two lengths",
+            ),
             (get("/").header("content-length", "+1 "), "length"),
             (get("/").header("connection", "x-session"), "nomination"),
             (get("/%00"), "nul"),
@@ -315,7 +399,11 @@ mod tests {
         assert_eq!(admitted(long).0.unwrap_err().code, Code::BodyTooLarge);
         for method in ["CONNECT", "TRACE", "TRACK"] {
             let request = get("/").method(method);
-            assert_eq!(admitted(request).0.unwrap_err().code, Code::MethodRefused, "{method}");
+            assert_eq!(
+                admitted(request).0.unwrap_err().code,
+                Code::MethodRefused,
+                "{method}"
+            );
         }
     }
 
@@ -337,14 +425,22 @@ mod tests {
         assert_eq!(stranger.scheme, "http");
         assert_eq!(headers["x-forwarded-for"], "203.0.113.9");
         assert_eq!(headers["x-forwarded-host"], "Shop.Example.:8080");
-        for gone in ["forwarded", "x-real-ip", "x-original-url", "x_forwarded_for"] {
+        for gone in [
+            "forwarded",
+            "x-real-ip",
+            "x-original-url",
+            "x_forwarded_for",
+        ] {
             assert!(!headers.contains_key(gone), "{gone}");
         }
         let (proxied, headers) = admitted_from("::ffff:10.0.0.2", &["10.0.0.0/8"], request());
         let proxied = proxied.unwrap();
         assert_eq!(proxied.client.to_string(), "198.51.100.1");
         assert_eq!(proxied.scheme, "https");
-        assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 10.0.0.3, 10.0.0.2");
+        assert_eq!(
+            headers["x-forwarded-for"],
+            "198.51.100.1, 10.0.0.3, 10.0.0.2"
+        );
         assert_eq!(headers["x-forwarded-host"], "front.example");
         assert!(!headers.contains_key("x_forwarded_for"));
     }

@@ -33,7 +33,9 @@ impl From<Refusal> for Denied {
 pub fn is_preflight(parts: &Parts) -> bool {
     parts.method == Method::OPTIONS
         && parts.headers.contains_key(header::ORIGIN)
-        && parts.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+        && parts
+            .headers
+            .contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// Decides by what was resolved.
@@ -53,7 +55,13 @@ pub fn authorize(
         return Ok(());
     }
     if !route.allow_cross_site {
-        check_site(parts, admitted, trusted_origins, preflight, resolution.had_cookie)?;
+        check_site(
+            parts,
+            admitted,
+            trusted_origins,
+            preflight,
+            resolution.had_cookie,
+        )?;
     }
     if preflight {
         return Ok(());
@@ -72,7 +80,11 @@ pub fn authorize(
         }
         _ => false,
     };
-    if allowed { Ok(()) } else { Err(needs_login(route, parts, admitted)) }
+    if allowed {
+        Ok(())
+    } else {
+        Err(needs_login(route, parts, admitted))
+    }
 }
 
 /// The guard: a request that bears a session cookie and may change something must come from the site's own
@@ -123,9 +135,19 @@ fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 /// Whether the origin has the host and port of the request. The scheme is not compared: TLS may end in front
 /// of the gateway. A port that one of them leaves out is the default of the origin's scheme.
 fn is_own(origin: &str, admitted: &Admitted) -> bool {
-    let Some((scheme, rest)) = origin.split_once("://") else { return false };
-    let default = if scheme.eq_ignore_ascii_case("https") { "443" } else { "80" };
-    let Some(authority) = admitted.authority.as_ref().and_then(|value| value.to_str().ok()) else {
+    let Some((scheme, rest)) = origin.split_once("://") else {
+        return false;
+    };
+    let default = if scheme.eq_ignore_ascii_case("https") {
+        "443"
+    } else {
+        "80"
+    };
+    let Some(authority) = admitted
+        .authority
+        .as_ref()
+        .and_then(|value| value.to_str().ok())
+    else {
         return false;
     };
     let (host, port) = split_port(rest);
@@ -143,7 +165,11 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 
 fn needs_login(route: &Route, parts: &Parts, admitted: &Admitted) -> Denied {
     let refused = || {
-        let what = if route.require == Require::Login { "a login" } else { "a session" };
+        let what = if route.require == Require::Login {
+            "a login"
+        } else {
+            "a session"
+        };
         Refusal::new(Code::LoginRequired, format!("This needs {what}.")).into()
     };
     let Some(login_url) = route.login_url.as_deref().filter(|_| is_page_load(parts)) else {
@@ -151,7 +177,11 @@ fn needs_login(route: &Route, parts: &Parts, admitted: &Admitted) -> Denied {
     };
     let mut next = String::new();
     if login_url.starts_with("https:") {
-        let Some(authority) = admitted.authority.as_ref().and_then(|value| value.to_str().ok()) else {
+        let Some(authority) = admitted
+            .authority
+            .as_ref()
+            .and_then(|value| value.to_str().ok())
+        else {
             return refused();
         };
         encode_component(&format!("{}://{authority}", admitted.scheme), &mut next);

@@ -25,7 +25,11 @@ pub fn protect(headers: &mut HeaderMap, personal: Personal) {
     if personal == Personal::No {
         return;
     }
-    let overriding: Vec<_> = headers.keys().filter(|name| overrides_cache_control(name)).cloned().collect();
+    let overriding: Vec<_> = headers
+        .keys()
+        .filter(|name| overrides_cache_control(name))
+        .cloned()
+        .collect();
     for name in overriding {
         headers.remove(name);
     }
@@ -40,8 +44,18 @@ pub fn protect(headers: &mut HeaderMap, personal: Personal) {
 /// and a `*` is all that is left.
 fn vary_by_cookie(headers: &mut HeaderMap) {
     let mut names: Vec<String> = Vec::new();
-    for value in headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok()) {
-        names.extend(value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
+    for value in headers
+        .get_all(header::VARY)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+    {
+        names.extend(
+            value
+                .split(',')
+                .map(str::trim)
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
+        );
     }
     if names.is_empty() {
         headers.insert(header::VARY, HeaderValue::from_static("Cookie"));
@@ -59,11 +73,16 @@ fn vary_by_cookie(headers: &mut HeaderMap) {
 /// The upstream's directives without those that speak to shared caches, and with `private`.
 fn private(headers: &HeaderMap) -> HeaderValue {
     let mut kept = String::from("private");
-    for value in headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok()) {
+    for value in headers
+        .get_all(header::CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+    {
         for directive in directives(value) {
             let name = directive.split('=').next().unwrap_or_default().trim();
             let dropped = ["public", "private", "s-maxage"];
-            if !directive.is_empty() && !dropped.iter().any(|word| name.eq_ignore_ascii_case(word)) {
+            if !directive.is_empty() && !dropped.iter().any(|word| name.eq_ignore_ascii_case(word))
+            {
                 kept.push_str(", ");
                 kept.push_str(directive);
             }
@@ -99,7 +118,10 @@ mod tests {
     #[test]
     fn shared_caches_never_keep_what_is_personal() {
         let fields = [
-            ("cache-control", "public, s-maxage=60, max-age=10, no-cache=\"a, public\""),
+            (
+                "cache-control",
+                "public, s-maxage=60, max-age=10, no-cache=\"a, public\"",
+            ),
             ("cache-control", "no-store"),
             ("cdn-cache-control", "max-age=9"),
             ("cloudflare-cdn-cache-control", "max-age=9"),
@@ -128,7 +150,11 @@ mod tests {
     fn vary_is_patched_as_django_does() {
         let vary = |value| protected(&[("vary", value)], Personal::No);
         let of = |headers: &HeaderMap| {
-            headers.get_all("vary").iter().map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+            headers
+                .get_all("vary")
+                .iter()
+                .map(|value| value.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
         };
         assert_eq!(of(&vary("Accept")), ["Accept", "Cookie"]);
         assert_eq!(of(&vary("accept, COOKIE")), ["accept, COOKIE"]);

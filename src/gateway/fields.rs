@@ -1,6 +1,6 @@
 //! Header fields that end at this hop, in both directions (RFC 9110, section 7.6.1).
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::reserved;
 
@@ -28,7 +28,11 @@ pub struct NominatesReserved;
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), NominatesReserved> {
     let mut nominated: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
-        for name in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+        for name in value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii)
+        {
             if std::str::from_utf8(name).is_ok_and(reserved::in_response) {
                 return Err(NominatesReserved);
             }
@@ -48,22 +52,44 @@ pub fn scrub(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) {
     if !headers.keys().any(|name| reserved(name.as_str())) {
         return;
     }
-    let found: Vec<_> = headers.keys().filter(|name| reserved(name.as_str())).cloned().collect();
+    let found: Vec<_> = headers
+        .keys()
+        .filter(|name| reserved(name.as_str()))
+        .cloned()
+        .collect();
     for name in found {
         headers.remove(name);
     }
 }
 
+/// Removes a `Trailer` field that announces a reserved name, which the trailers themselves will not have.
+/// The announcement is optional (RFC 9110, section 6.6.2).
+pub fn scrub_trailer(headers: &mut HeaderMap) {
+    let announces = |value: &HeaderValue| {
+        let mut names = value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .map(<[u8]>::trim_ascii);
+        names.any(|name| std::str::from_utf8(name).is_ok_and(reserved::in_response))
+    };
+    if headers.get_all(header::TRAILER).iter().any(announces) {
+        headers.remove(header::TRAILER);
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         fields
             .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
             .collect()
     }
 
@@ -88,7 +114,11 @@ mod tests {
     fn a_nominated_reserved_name_is_refused() {
         for value in ["x-session", "close, X_Session-Set", "X.SESSION"] {
             let mut headers = map(&[("connection", value)]);
-            assert_eq!(strip_hop_by_hop(&mut headers), Err(NominatesReserved), "{value}");
+            assert_eq!(
+                strip_hop_by_hop(&mut headers),
+                Err(NominatesReserved),
+                "{value}"
+            );
         }
     }
 }

@@ -53,10 +53,10 @@ impl Forward<'_> {
                     continue;
                 }
             };
-            if self.own_host || !request.headers().contains_key(header::HOST) {
-                if let Ok(host) = HeaderValue::from_str(server.authority()) {
-                    request.headers_mut().insert(header::HOST, host);
-                }
+            if (self.own_host || !request.headers().contains_key(header::HOST))
+                && let Ok(host) = HeaderValue::from_str(server.authority())
+            {
+                request.headers_mut().insert(header::HOST, host);
             }
             inject(&mut request);
             let spare = (repeatable && lease.reused && !second).then(|| copy_of(&request));
@@ -68,8 +68,16 @@ impl Forward<'_> {
                 (Sent::NotSent(request), _) if !second => *request,
                 // The server closed a connection that had been idle, and nothing depends on how often this
                 // request is carried out.
-                (Sent::Broken { error, reused: true }, Some(spare)) if !error.is_parse() => spare,
-                (Sent::NotSent(_), _) => return Err(self.unreachable("the connection was closed at once")),
+                (
+                    Sent::Broken {
+                        error,
+                        reused: true,
+                    },
+                    Some(spare),
+                ) if !error.is_parse() => spare,
+                (Sent::NotSent(_), _) => {
+                    return Err(self.unreachable("the connection was closed at once"));
+                }
                 (Sent::Broken { error, .. }, _) => return Err(self.broken(&error)),
             };
             second = true;
@@ -82,13 +90,19 @@ impl Forward<'_> {
         let mut sending = pin!(sending);
         let started = Instant::now();
         loop {
-            let last = self.watch.as_ref().map_or(started, |watch| watch.last_moved());
+            let last = self
+                .watch
+                .as_ref()
+                .map_or(started, |watch| watch.last_moved());
             tokio::select! {
                 biased;
                 sent = &mut sending => return Some(sent),
                 () = sleep_until(last + limit) => {}
             }
-            let moved = self.watch.as_ref().is_some_and(|watch| watch.last_moved() > last);
+            let moved = self
+                .watch
+                .as_ref()
+                .is_some_and(|watch| watch.last_moved() > last);
             if !moved {
                 return None;
             }
@@ -99,7 +113,10 @@ impl Forward<'_> {
         tracing::warn!(upstream = %self.upstream.name, cause = why, "no connection to an upstream");
         Refusal::new(
             Code::UpstreamUnreachable,
-            format!("The service {} cannot be reached at the moment.", self.upstream.name),
+            format!(
+                "The service {} cannot be reached at the moment.",
+                self.upstream.name
+            ),
         )
     }
 
@@ -114,15 +131,21 @@ impl Forward<'_> {
         if let Some(watch) = self.watch.as_ref().filter(|watch| watch.has_failed()) {
             return match self.body_limit.filter(|_| watch.was_too_large()) {
                 Some(limit) => admit::too_large(limit),
-                None => Refusal::new(Code::BadRequest, "The request's body ended before its end.").closing(),
+                None => Refusal::new(Code::BadRequest, "The request's body ended before its end.")
+                    .closing(),
             };
         }
         // The causes of hyper's errors are I/O errors and parser states; they never quote what was sent.
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let cause = std::error::Error::source(error)
+            .map(ToString::to_string)
+            .unwrap_or_default();
         tracing::warn!(upstream = %self.upstream.name, %error, cause, "an upstream broke off");
         Refusal::new(
             Code::UpstreamBadResponse,
-            format!("The service {} broke off before it had answered.", self.upstream.name),
+            format!(
+                "The service {} broke off before it had answered.",
+                self.upstream.name
+            ),
         )
     }
 }

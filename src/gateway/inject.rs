@@ -23,7 +23,9 @@ pub struct Injector {
 
 impl std::fmt::Debug for Injector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Injector").field("audience", &self.audience).finish_non_exhaustive()
+        f.debug_struct("Injector")
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
     }
 }
 
@@ -73,15 +75,26 @@ impl Injector {
             Caller::Unavailable => Who::Withheld(Withheld::Unavailable),
             Caller::Known(key, known) => {
                 let sid = sessions.opaque().sid(&self.audience, key);
-                let told = sessions.project(&known.session, &route.forward).ok().map(|session| {
-                    let rev = sessions.opaque().rev(&self.audience, &sid, &session);
-                    (session, rev)
-                });
+                let told = sessions
+                    .project(&known.session, &route.forward)
+                    .ok()
+                    .map(|session| {
+                        let rev = sessions.opaque().rev(&self.audience, &sid, &session);
+                        (session, rev)
+                    });
                 let (session_exp, sub) = (known.expire_date.timestamp(), known.user.as_deref());
-                Who::Known { sid, session_exp, sub, told }
+                Who::Known {
+                    sid,
+                    session_exp,
+                    sub,
+                    told,
+                }
             }
         };
-        Prepared { injector: self, who }
+        Prepared {
+            injector: self,
+            who,
+        }
     }
 }
 
@@ -97,13 +110,24 @@ impl Prepared<'_> {
     /// Signs for this very request and replaces whatever stands in `X-Session`.
     pub fn inject(&self, request: &mut Request<Body>) {
         let injector = self.injector;
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        let host = request
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let target = request
+            .uri()
+            .path_and_query()
+            .map_or("", |target| target.as_str());
         let req = assertion::req(request.method().as_str(), host.unwrap_or_default(), target);
         let visitor = match &self.who {
             Who::Nobody => Visitor::Nobody,
             Who::Withheld(why) => Visitor::Withheld(*why),
-            Who::Known { sid, session_exp, sub, told } => Visitor::Known(Known {
+            Who::Known {
+                sid,
+                session_exp,
+                sub,
+                told,
+            } => Visitor::Known(Known {
                 sid,
                 session_exp: *session_exp,
                 sub: *sub,

@@ -42,7 +42,9 @@ impl Persist<'_> {
         resolution: &Resolution,
     ) -> Result<Option<HeaderValue>, Refusal> {
         let mut fields = headers.get_all(reserved::X_SESSION_SET).iter();
-        let Some(field) = fields.next() else { return Ok(None) };
+        let Some(field) = fields.next() else {
+            return Ok(None);
+        };
         if !stores(status) {
             tracing::warn!(
                 upstream = self.upstream,
@@ -54,9 +56,14 @@ impl Persist<'_> {
         if fields.next().is_some() {
             return Err(self.bad(status, "it came in two fields"));
         }
-        let patch = Patch::parse(field.as_bytes()).map_err(|error| self.bad(status, &error.to_string()))?;
+        let patch =
+            Patch::parse(field.as_bytes()).map_err(|error| self.bad(status, &error.to_string()))?;
         patch
-            .permitted(&self.route.grants, self.sessions.protected(), self.sessions.settings().cookie.age)
+            .permitted(
+                &self.route.grants,
+                self.sessions.protected(),
+                self.sessions.settings().cookie.age,
+            )
             .map_err(|error| self.bad(status, &error.to_string()))?;
         if !self.config.writes {
             let detail = "Sessions are not stored at the moment (writes = \"off\").";
@@ -77,9 +84,16 @@ impl Persist<'_> {
             had_cookie: resolution.had_cookie,
             logged_out,
             patch,
-            view: View { audience: self.upstream.to_owned(), forward: self.route.forward.clone() },
+            view: View {
+                audience: self.upstream.to_owned(),
+                forward: self.route.forward.clone(),
+            },
         };
-        let changed = self.sessions.change(change).await.map_err(|why| refused(why, status))?;
+        let changed = self
+            .sessions
+            .change(change)
+            .await
+            .map_err(|why| refused(why, status))?;
         let settings = &self.sessions.settings().cookie;
         Ok(match changed {
             Changed::Nothing => None,
@@ -89,7 +103,12 @@ impl Persist<'_> {
     }
 
     fn bad(&self, status: StatusCode, why: &str) -> Refusal {
-        tracing::warn!(upstream = self.upstream, route = self.route.line, why, "an X-Session-Set was refused");
+        tracing::warn!(
+            upstream = self.upstream,
+            route = self.route.line,
+            why,
+            "an X-Session-Set was refused"
+        );
         let detail = format!(
             "The service {} answered with an X-Session-Set that cannot be carried out: {why} (route at line {} of \
              the gateway's configuration).",
@@ -105,15 +124,26 @@ fn refused(why: Refused, status: StatusCode) -> Refusal {
             Code::SessionGone,
             "Your session ended while this was under way, so nothing was stored in it.",
         ),
-        Refused::Changed => {
-            (Code::SessionChanged, "Your session has changed in the meantime. Load the page again.")
-        }
-        Refused::Unreadable => {
-            (Code::SessionUnreadable, "Your session cannot be read at the moment. Nothing was stored in it.")
-        }
-        Refused::TooLarge => (Code::SessionTooLarge, "Your session would become too large. Nothing was stored."),
-        Refused::Busy => (Code::SessionBusy, "Your session is in use elsewhere. Nothing was stored."),
-        Refused::NotSaved => (Code::SessionNotSaved, "Your session could not be stored. Nothing was changed."),
+        Refused::Changed => (
+            Code::SessionChanged,
+            "Your session has changed in the meantime. Load the page again.",
+        ),
+        Refused::Unreadable => (
+            Code::SessionUnreadable,
+            "Your session cannot be read at the moment. Nothing was stored in it.",
+        ),
+        Refused::TooLarge => (
+            Code::SessionTooLarge,
+            "Your session would become too large. Nothing was stored.",
+        ),
+        Refused::Busy => (
+            Code::SessionBusy,
+            "Your session is in use elsewhere. Nothing was stored.",
+        ),
+        Refused::NotSaved => (
+            Code::SessionNotSaved,
+            "Your session could not be stored. Nothing was changed.",
+        ),
         Refused::Unknown => (
             Code::SessionOutcomeUnknown,
             "The database broke off while your session was stored; whether it was is not known.",

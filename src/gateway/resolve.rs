@@ -50,7 +50,10 @@ pub async fn resolve(
     headers: &mut HeaderMap,
 ) -> Result<Resolution, Refusal> {
     if route.session == config::SessionMode::Pass {
-        return Ok(Resolution { caller: Caller::NotAsked, had_cookie: false });
+        return Ok(Resolution {
+            caller: Caller::NotAsked,
+            had_cookie: false,
+        });
     }
     let cookie = &sessions.settings().cookie;
     let (key, count) = take_cookie(&cookie.name, headers);
@@ -72,7 +75,11 @@ pub async fn resolve(
     Ok(Resolution { caller, had_cookie })
 }
 
-async fn look_up(sessions: &Sessions, route: &config::Route, key: SessionKey) -> Result<Caller, Refusal> {
+async fn look_up(
+    sessions: &Sessions,
+    route: &config::Route,
+    key: SessionKey,
+) -> Result<Caller, Refusal> {
     match sessions.resolve(key).await {
         Ok(Resolved::Missing) => Ok(Caller::Nobody),
         Ok(Resolved::Known(known)) => Ok(Caller::Known(key, known)),
@@ -83,9 +90,10 @@ async fn look_up(sessions: &Sessions, route: &config::Route, key: SessionKey) ->
             Code::SessionStoreUnavailable,
             "The session database does not answer at the moment. You are still logged in; try again shortly.",
         )),
-        Err(LookupError::Overloaded) => {
-            Err(Refusal::new(Code::Overloaded, "Too many requests are waiting. Try again shortly."))
-        }
+        Err(LookupError::Overloaded) => Err(Refusal::new(
+            Code::Overloaded,
+            "Too many requests are waiting. Try again shortly.",
+        )),
     }
 }
 
@@ -95,10 +103,18 @@ fn take_cookie(name: &str, headers: &mut HeaderMap) -> (Option<SessionKey>, usiz
     if !headers.contains_key(header::COOKIE) {
         return (None, 0);
     }
-    let found = cookie::find(name, headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes));
+    let found = cookie::find(
+        name,
+        headers
+            .get_all(header::COOKIE)
+            .iter()
+            .map(HeaderValue::as_bytes),
+    );
     let key = found.value.as_deref().and_then(SessionKey::parse);
     let count = found.count;
-    let rest = found.changed.then(|| found.rest.map(|rest| HeaderValue::from_bytes(&rest)));
+    let rest = found
+        .changed
+        .then(|| found.rest.map(|rest| HeaderValue::from_bytes(&rest)));
     match rest {
         None => {}
         Some(Some(Ok(mut rest))) => {

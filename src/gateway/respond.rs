@@ -10,7 +10,7 @@ use crate::{body::Body, error::Code, reserved};
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Why the gateway answers in the upstream's place. The detail is one sentence for people: it never holds a
-/// cookie, a key, a value of the session, or anything else that a client or upstream has sent.
+/// cookie, a session key or a value of the session. Of what an upstream sent it may name keys of its change.
 #[derive(Debug)]
 pub struct Refusal {
     /// The stable code.
@@ -26,17 +26,28 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal before the upstream was called.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), upstream_status: None, close: false }
+        Self {
+            code,
+            detail: detail.into(),
+            upstream_status: None,
+            close: false,
+        }
     }
 
     /// A refusal after the upstream has acted.
     pub fn after(code: Code, detail: impl Into<String>, status: StatusCode) -> Self {
-        Self { upstream_status: Some(status), ..Self::new(code, detail) }
+        Self {
+            upstream_status: Some(status),
+            ..Self::new(code, detail)
+        }
     }
 
     /// The connection ends with this answer.
     pub fn closing(self) -> Self {
-        Self { close: true, ..self }
+        Self {
+            close: true,
+            ..self
+        }
     }
 }
 
@@ -52,7 +63,10 @@ pub struct Asked {
 impl Asked {
     /// Looks at `Accept`.
     pub fn new(headers: &HeaderMap, issuer: &str) -> Self {
-        Self { html: prefers_html(headers), issuer: issuer.to_owned() }
+        Self {
+            html: prefers_html(headers),
+            issuer: issuer.to_owned(),
+        }
     }
 }
 
@@ -70,8 +84,14 @@ pub fn refusal(refusal: &Refusal, asked: &Asked) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(reserved::X_GATEWAY_ERROR, HeaderValue::from_static(code.as_str()));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        reserved::X_GATEWAY_ERROR,
+        HeaderValue::from_static(code.as_str()),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     // After the upstream has acted nothing may invite a repetition.
     if status == StatusCode::SERVICE_UNAVAILABLE && refusal.upstream_status.is_none() {
         headers.insert(header::RETRY_AFTER, RETRY_AFTER);
@@ -191,7 +211,9 @@ mod tests {
 
     #[test]
     fn browsers_get_a_page_and_programs_get_json() {
-        assert!(asks_for_html("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
+        assert!(asks_for_html(
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+        ));
         assert!(asks_for_html("application/json;q=0.5, text/html"));
         assert!(!asks_for_html("*/*"));
         assert!(!asks_for_html("application/json, text/html"));
@@ -201,12 +223,20 @@ mod tests {
 
     #[test]
     fn a_problem_has_its_code_in_body_and_header() {
-        let response = refusal(&Refusal::new(Code::SessionStoreUnavailable, "away"), &Asked::default());
+        let response = refusal(
+            &Refusal::new(Code::SessionStoreUnavailable, "away"),
+            &Asked::default(),
+        );
         assert_eq!(response.status(), 503);
-        assert_eq!(response.headers()["x-gateway-error"], "session-store-unavailable");
+        assert_eq!(
+            response.headers()["x-gateway-error"],
+            "session-store-unavailable"
+        );
         assert_eq!(response.headers()["retry-after"], "1");
         assert_eq!(response.headers()["cache-control"], "no-store");
-        let Body::Full(bytes) = response.body() else { panic!("a body") };
+        let Body::Full(bytes) = response.body() else {
+            panic!("a body")
+        };
         let problem: serde_json::Value = serde_json::from_slice(bytes).unwrap();
         assert_eq!(problem["code"], "session-store-unavailable");
         assert_eq!(problem["status"], 503);
@@ -218,7 +248,9 @@ mod tests {
         let response = refusal(&after, &Asked::default());
         assert_eq!(response.status(), 500);
         assert!(!response.headers().contains_key("retry-after"));
-        let Body::Full(bytes) = response.body() else { panic!("a body") };
+        let Body::Full(bytes) = response.body() else {
+            panic!("a body")
+        };
         let problem: serde_json::Value = serde_json::from_slice(bytes).unwrap();
         assert_eq!(problem["upstream_status"], 200);
     }

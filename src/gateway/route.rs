@@ -16,7 +16,10 @@ impl Table {
     pub fn new(routes: &[config::Route]) -> Self {
         let mut order: Vec<usize> = (0..routes.len()).collect();
         order.sort_by_key(|place| std::cmp::Reverse(routes[*place].prefix.specificity()));
-        let mut table = Self { by_host: HashMap::new(), any_host: Vec::new() };
+        let mut table = Self {
+            by_host: HashMap::new(),
+            any_host: Vec::new(),
+        };
         for place in order {
             match &routes[place].host {
                 Some(host) => table.by_host.entry(host.clone()).or_default().push(place),
@@ -30,6 +33,9 @@ impl Table {
     /// names the host goes before one for any host.
     pub fn find(&self, routes: &[config::Route], host: &str, path: &Canonical) -> Option<usize> {
         let of_host = self.by_host.get(host).into_iter().flatten();
-        of_host.chain(&self.any_host).copied().find(|place| routes[*place].prefix.matches(path))
+        of_host
+            .chain(&self.any_host)
+            .copied()
+            .find(|place| routes[*place].prefix.matches(path))
     }
 }

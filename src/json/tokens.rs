@@ -5,19 +5,6 @@ use super::NotJson;
 /// Most digits of an integer that Python reads: `sys.int_info.default_max_str_digits`.
 pub(super) const MAX_DIGITS: usize = 4300;
 
-/// The bytes in a string that are not simply part of it: its end, escapes, and what may not be there.
-const ENDS_RUN: [bool; 256] = {
-    let mut ends = [false; 256];
-    let mut control = 0;
-    while control < 0x20 {
-        ends[control] = true;
-        control += 1;
-    }
-    ends[b'"' as usize] = true;
-    ends[b'\\' as usize] = true;
-    ends
-};
-
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -186,11 +173,6 @@ impl<'a> Tokens<'a> {
         let mut token = Token::new(kind, self.at, self.at);
         self.at += 1;
         loop {
-            let rest = &self.text[self.at..];
-            self.at += rest
-                .iter()
-                .position(|byte| ENDS_RUN[usize::from(*byte)])
-                .unwrap_or(rest.len());
             match self.peek() {
                 None => return Err(self.fault("a string has no end")),
                 Some(b'"') => break,
@@ -203,7 +185,8 @@ impl<'a> Tokens<'a> {
                     token.nul |= code == 0;
                     self.at = next;
                 }
-                Some(_) => return Err(self.fault("a control character in a string")),
+                Some(0..=0x1f) => return Err(self.fault("a control character in a string")),
+                Some(_) => self.at += 1,
             }
         }
         self.at += 1;

@@ -89,12 +89,19 @@ impl From<ChangeError> for Refused {
 
 /// Carries out a change.
 pub(super) async fn carry_out(site: Arc<Site>, change: Change) -> Result<Changed, Refused> {
+    // Who was told "nobody" was told no revision that could still hold.
+    if change.logged_out && change.patch.condition().is_some() {
+        return Err(Refused::Changed);
+    }
     // What changes nothing takes no connection.
     if change.key.is_none() && !change.creates() {
         return change.without_session();
     }
     let key = change.key;
-    let plan = SessionPlan { site: site.clone(), change };
+    let plan = SessionPlan {
+        site: site.clone(),
+        change,
+    };
     site.store.change(key, plan).await?
 }
 
@@ -108,7 +115,11 @@ impl Change {
         if self.patch.condition().is_some() {
             return Err(Refused::Changed);
         }
-        Ok(if self.patch.flush() && self.had_cookie { Changed::Deleted } else { Changed::Nothing })
+        Ok(if self.patch.flush() && self.had_cookie {
+            Changed::Deleted
+        } else {
+            Changed::Nothing
+        })
     }
 }
 
@@ -164,10 +175,10 @@ impl SessionPlan {
             // Django flushes such a session when it meets it; what the upstream stores starts afresh.
             return self.start_afresh(now);
         }
-        if let Some(condition) = patch.condition() {
-            if self.revision(&key, &session).as_deref() != Some(condition) {
-                return Err(Refused::Changed);
-            }
+        if let Some(condition) = patch.condition()
+            && self.revision(&key, &session).as_deref() != Some(condition)
+        {
+            return Err(Refused::Changed);
         }
         if patch.flush() {
             return self.start_afresh(now);
@@ -179,17 +190,37 @@ impl SessionPlan {
         let end = self.end(&session, now)?;
         if patch.cycle() {
             let new = self.new_row(&session, end, now)?;
-            let cookie = Cookie { key: new.key, lifetime: end.lifetime, now };
+            let cookie = Cookie {
+                key: new.key,
+                lifetime: end.lifetime,
+                now,
+            };
             return Ok((Decision::Replace(new), Changed::Saved(cookie)));
         }
-        let saved = Changed::Saved(Cookie { key, lifetime: end.lifetime, now });
+        let saved = Changed::Saved(Cookie {
+            key,
+            lifetime: end.lifetime,
+            now,
+        });
         if changed {
             let data = Some(self.site.codec.encode(&session, now));
-            return Ok((Decision::Update { data, expire_date: end.date }, saved));
+            return Ok((
+                Decision::Update {
+                    data,
+                    expire_date: end.date,
+                },
+                saved,
+            ));
         }
         let interval = TOUCH_MOST.min((end.date - now) / 10);
         if end.date - row.expire_date > interval {
-            return Ok((Decision::Update { data: None, expire_date: end.date }, saved));
+            return Ok((
+                Decision::Update {
+                    data: None,
+                    expire_date: end.date,
+                },
+                saved,
+            ));
         }
         Ok((Decision::Keep, Changed::Nothing))
     }
@@ -217,17 +248,30 @@ impl SessionPlan {
         self.check_size(&session)?;
         let end = self.end(&session, now)?;
         let new = self.new_row(&session, end, now)?;
-        let cookie = Cookie { key: new.key, lifetime: end.lifetime, now };
+        let cookie = Cookie {
+            key: new.key,
+            lifetime: end.lifetime,
+            now,
+        };
         Ok((Decision::Replace(new), Changed::Saved(cookie)))
     }
 
-    fn new_row(&self, session: &Session, end: Expiry, now: DateTime<Utc>) -> Result<NewRow, Refused> {
+    fn new_row(
+        &self,
+        session: &Session,
+        end: Expiry,
+        now: DateTime<Utc>,
+    ) -> Result<NewRow, Refused> {
         // Never a key that a client offered: a fresh one from the system's random numbers.
         let key = SessionKey::random().map_err(|error| {
             tracing::error!(%error, "the operating system gave no random numbers");
             Refused::NotSaved
         })?;
-        Ok(NewRow { key, data: self.site.codec.encode(session, now), expire_date: end.date })
+        Ok(NewRow {
+            key,
+            data: self.site.codec.encode(session, now),
+            expire_date: end.date,
+        })
     }
 
     fn check_size(&self, session: &Session) -> Result<(), Refused> {
@@ -250,8 +294,14 @@ impl SessionPlan {
 
     /// Whether the session's login fits the user, read again under the lock.
     fn fits(&self, session: &Session, user: Option<&UserRow>) -> bool {
-        let Some((login, _)) = self.site.user_of(session) else { return true };
-        let Some(user) = user.filter(|user| user.is_active) else { return true };
-        login.hash.is_some_and(|hash| self.site.auth.verify(&user.password, &hash))
+        let Some((login, _)) = self.site.user_of(session) else {
+            return true;
+        };
+        let Some(user) = user.filter(|user| user.is_active) else {
+            return true;
+        };
+        login
+            .hash
+            .is_some_and(|hash| self.site.auth.verify(&user.password, &hash))
     }
 }

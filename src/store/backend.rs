@@ -35,7 +35,9 @@ pub enum Fault {
     #[error("no answer in time")]
     Timeout,
     /// A standby or read-only server answered.
-    #[error("the server that answered is read-only (a standby, or default_transaction_read_only is on)")]
+    #[error(
+        "the server that answered is read-only (a standby, or default_transaction_read_only is on)"
+    )]
     ReadOnly,
     /// A definite no: no such table or column, permission denied, login refused.
     #[error("{0}")]
@@ -68,10 +70,16 @@ pub trait Backend: Send + Sync + 'static {
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, Fault>> + Send;
 
     /// Reads nothing, but as a lookup and a change would: shows a missing table or column.
-    fn check(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn check(
+        &self,
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Whether the connection answers.
-    fn ping(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn ping(
+        &self,
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Finds live rows. The statement's snapshot is taken after this call, outside of any transaction.
     fn lookup(
@@ -83,7 +91,10 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(Found, Proof), Fault>> + Send;
 
     /// Begins a transaction in which [`Backend::lock`] sees the latest committed row.
-    fn begin(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn begin(
+        &self,
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Locks the live row of a key until the end of the transaction.
     fn lock(
@@ -124,8 +135,14 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Commits. An error other than [`Fault::Retry`] and [`Fault::Busy`] leaves the outcome unknown.
-    fn commit(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn commit(
+        &self,
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Ends the transaction without a trace.
-    fn rollback(&self, connection: &mut Self::Connection) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn rollback(
+        &self,
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
 }

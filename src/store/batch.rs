@@ -5,11 +5,7 @@
 //! its question. A question that arrives while a statement runs waits for the next one: joining the statement
 //! under way would be wrong, because its snapshot may be older. Nothing is cached.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::Utc;
 use tokio::{
@@ -42,7 +38,10 @@ pub enum LookupError {
 }
 
 enum Question {
-    Session(SessionKey, oneshot::Sender<Result<Option<SessionRow>, LookupError>>),
+    Session(
+        SessionKey,
+        oneshot::Sender<Result<Option<SessionRow>, LookupError>>,
+    ),
     User(i64, oneshot::Sender<Result<Option<UserRow>, LookupError>>),
 }
 
@@ -56,7 +55,6 @@ struct Asked {
 pub struct Batcher {
     queue: mpsc::Sender<Asked>,
     state: Arc<State>,
-    deadline: Duration,
 }
 
 impl std::fmt::Debug for Asked {
@@ -83,34 +81,43 @@ impl Batcher {
             };
             runtime.spawn(worker.run(questions.clone()));
         }
-        Self { queue, state: state.clone(), deadline: options.deadline }
+        Self {
+            queue,
+            state: state.clone(),
+        }
     }
 
     /// The live row of a key, from a snapshot taken after this call.
-    pub async fn session(&self, key: SessionKey) -> Result<Option<SessionRow>, LookupError> {
+    pub async fn session(
+        &self,
+        key: SessionKey,
+        until: Instant,
+    ) -> Result<Option<SessionRow>, LookupError> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Question::Session(key, reply), answer).await
+        self.ask(Question::Session(key, reply), answer, until).await
     }
 
     /// A user's row, from a snapshot taken after this call.
-    pub async fn user(&self, id: i64) -> Result<Option<UserRow>, LookupError> {
+    pub async fn user(&self, id: i64, until: Instant) -> Result<Option<UserRow>, LookupError> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Question::User(id, reply), answer).await
+        self.ask(Question::User(id, reply), answer, until).await
     }
 
     async fn ask<T>(
         &self,
         question: Question,
         answer: oneshot::Receiver<Result<T, LookupError>>,
+        deadline: Instant,
     ) -> Result<T, LookupError> {
         if self.state.is_away() {
             return Err(LookupError::Unavailable);
         }
-        let deadline = Instant::now() + self.deadline;
-        self.queue.try_send(Asked { question, deadline }).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => LookupError::Overloaded,
-            mpsc::error::TrySendError::Closed(_) => LookupError::Unavailable,
-        })?;
+        self.queue
+            .try_send(Asked { question, deadline })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => LookupError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => LookupError::Unavailable,
+            })?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             // The worker is gone, or the deadline has passed while the question was waiting.
@@ -118,6 +125,9 @@ impl Batcher {
         }
     }
 }
+
+/// Those who wait for one answer.
+type Replies<T> = Vec<oneshot::Sender<Result<Option<T>, LookupError>>>;
 
 struct Worker<B: Backend> {
     backend: Arc<B>,
@@ -128,8 +138,8 @@ struct Worker<B: Backend> {
 /// The questions of one statement, each key once.
 #[derive(Default)]
 struct Batch {
-    sessions: HashMap<SessionKey, Vec<oneshot::Sender<Result<Option<SessionRow>, LookupError>>>>,
-    users: HashMap<i64, Vec<oneshot::Sender<Result<Option<UserRow>, LookupError>>>>,
+    sessions: HashMap<SessionKey, Replies<SessionRow>>,
+    users: HashMap<i64, Replies<UserRow>>,
 }
 
 impl<B: Backend> Worker<B> {
@@ -202,7 +212,10 @@ impl<B: Backend> Worker<B> {
             Some((connection, since)) if since.elapsed() < CONNECTION_LIFE => (connection, since),
             _ => (self.backend.connect().await?, Instant::now()),
         };
-        let answer = self.backend.lookup(&mut connection, sessions, users, Utc::now()).await;
+        let answer = self
+            .backend
+            .lookup(&mut connection, sessions, users, Utc::now())
+            .await;
         match answer {
             Ok((found, Proof::Primary)) => {
                 self.connection = Some((connection, since));
@@ -249,3 +262,6 @@ impl Batch {
         }
     }
 }
+
+#[cfg(test)]
+mod model;

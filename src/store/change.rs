@@ -46,7 +46,9 @@ pub struct NewRow {
 
 impl fmt::Debug for NewRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewRow").field("expire_date", &self.expire_date).finish_non_exhaustive()
+        f.debug_struct("NewRow")
+            .field("expire_date", &self.expire_date)
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,7 +126,11 @@ struct Pooled<B: Backend> {
 enum Ended<A> {
     Committed(A),
     /// The commit was sent, and no answer came.
-    Lost { row: Option<SessionRow>, decision: Decision, answer: A },
+    Lost {
+        row: Option<SessionRow>,
+        decision: Decision,
+        answer: A,
+    },
 }
 
 /// What reading back a lost commit has shown.
@@ -136,7 +142,12 @@ enum Shown {
 
 impl<B: Backend> Changer<B> {
     /// Prepares; connects when the first change comes.
-    pub fn new(backend: Arc<B>, options: &Options, state: &Arc<State>, runtime: &runtime::Handle) -> Self {
+    pub fn new(
+        backend: Arc<B>,
+        options: &Options,
+        state: &Arc<State>,
+        runtime: &runtime::Handle,
+    ) -> Self {
         Self {
             backend,
             state: state.clone(),
@@ -179,9 +190,13 @@ impl<B: Backend> Changer<B> {
         mut plan: P,
         until: Instant,
     ) -> Result<P::Answer, ChangeError> {
-        let Some(key) = key else { return self.carry_out(None, &mut plan, until).await };
+        let Some(key) = key else {
+            return self.carry_out(None, &mut plan, until).await;
+        };
         let place = self.join_line(key)?;
-        let Ok(_turn) = timeout_at(until, place.line.lock()).await else { return Err(ChangeError::Busy) };
+        let Ok(_turn) = timeout_at(until, place.line.lock()).await else {
+            return Err(ChangeError::Busy);
+        };
         self.carry_out(Some(key), &mut plan, until).await
     }
 
@@ -193,7 +208,11 @@ impl<B: Backend> Changer<B> {
             return Err(ChangeError::Busy);
         }
         turn.count += 1;
-        Ok(Place { waiting: &self.waiting, key, line: turn.line.clone() })
+        Ok(Place {
+            waiting: &self.waiting,
+            key,
+            line: turn.line.clone(),
+        })
     }
 
     async fn carry_out<P: Plan>(
@@ -208,21 +227,27 @@ impl<B: Backend> Changer<B> {
         loop {
             let fault = match self.attempt(key.as_ref(), plan, until).await {
                 Ok(Ended::Committed(answer)) => return Ok(answer),
-                Ok(Ended::Lost { row, decision, answer }) => {
-                    match self.read_back(key.as_ref(), row.as_ref(), &decision).await {
-                        Some(Shown::Stored) => return Ok(answer),
-                        Some(Shown::SomethingElse) | None => return Err(ChangeError::Unknown),
-                        Some(Shown::NotStored) if Instant::now() >= until => return Err(ChangeError::NotSaved),
-                        Some(Shown::NotStored) => continue,
+                Ok(Ended::Lost {
+                    row,
+                    decision,
+                    answer,
+                }) => match self.read_back(key.as_ref(), row.as_ref(), &decision).await {
+                    Some(Shown::Stored) => return Ok(answer),
+                    Some(Shown::SomethingElse) | None => return Err(ChangeError::Unknown),
+                    Some(Shown::NotStored) if Instant::now() >= until => {
+                        return Err(ChangeError::NotSaved);
                     }
-                }
+                    Some(Shown::NotStored) => continue,
+                },
                 Err(fault) => fault,
             };
-            self.state.failed(&fault);
+            self.state.change_failed(&fault);
             match fault {
                 Fault::Busy => return Err(ChangeError::Busy),
                 // A new key that is taken is drawn again by the plan.
-                Fault::Retry | Fault::Taken if Instant::now() + PAUSE < until => tokio::time::sleep(PAUSE).await,
+                Fault::Retry | Fault::Taken if Instant::now() + PAUSE < until => {
+                    tokio::time::sleep(PAUSE).await
+                }
                 Fault::Retry => return Err(ChangeError::Busy),
                 fault => {
                     tracing::warn!(cause = %fault, "a session change was not stored");
@@ -269,7 +294,10 @@ impl<B: Backend> Changer<B> {
             self.roll_back(pooled, &Fault::Busy, until).await;
             return Ok(Ended::Committed(answer));
         }
-        match timeout_at(until, self.backend.commit(connection)).await.unwrap_or(Err(Fault::Timeout)) {
+        match timeout_at(until, self.backend.commit(connection))
+            .await
+            .unwrap_or(Err(Fault::Timeout))
+        {
             Ok(()) => {
                 self.state.succeeded();
                 self.keep(pooled);
@@ -280,8 +308,12 @@ impl<B: Backend> Changer<B> {
                 Err(fault)
             }
             Err(fault) => {
-                self.state.failed(&fault);
-                Ok(Ended::Lost { row, decision, answer })
+                self.state.change_failed(&fault);
+                Ok(Ended::Lost {
+                    row,
+                    decision,
+                    answer,
+                })
             }
         }
     }
@@ -295,10 +327,16 @@ impl<B: Backend> Changer<B> {
         match (decision, key) {
             (Decision::Keep, _) | (Decision::Update { .. } | Decision::Delete, None) => Ok(()),
             (Decision::Update { data, expire_date }, Some(key)) => {
-                match self.backend.update(connection, key, data.as_deref(), *expire_date).await? {
+                match self
+                    .backend
+                    .update(connection, key, data.as_deref(), *expire_date)
+                    .await?
+                {
                     1 => Ok(()),
                     // The row is locked, so it cannot have gone; a rule or trigger is in the way.
-                    rows => Err(Fault::Refused(format!("an UPDATE of one session row matched {rows} rows"))),
+                    rows => Err(Fault::Refused(format!(
+                        "an UPDATE of one session row matched {rows} rows"
+                    ))),
                 }
             }
             (Decision::Replace(row), key) => {
@@ -323,7 +361,7 @@ impl<B: Backend> Changer<B> {
         loop {
             match self.look(key, before, decision, until).await {
                 Ok(shown) => return Some(shown),
-                Err(fault) => self.state.failed(&fault),
+                Err(fault) => self.state.change_failed(&fault),
             }
             if Instant::now() + PAUSE * 10 > until {
                 return None;
@@ -361,7 +399,9 @@ impl<B: Backend> Changer<B> {
                 Decision::Delete if row.as_ref() == before => Ok(Shown::NotStored),
                 Decision::Delete => Ok(Shown::SomethingElse),
                 Decision::Update { data, expire_date } => {
-                    let Some(row) = row else { return Ok(Shown::SomethingElse) };
+                    let Some(row) = row else {
+                        return Ok(Shown::SomethingElse);
+                    };
                     let ours = row.expire_date == *expire_date
                         && match (data, &row.data, before) {
                             (Some(data), RowData::Text(text), _) => data == text,
@@ -389,7 +429,11 @@ impl<B: Backend> Changer<B> {
         if self.state.is_away() {
             return Err(Fault::Away("the session database is away".into()));
         }
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         if let Some(mut pooled) = idle.filter(|pooled| pooled.opened.elapsed() < CONNECTION_LIFE) {
             let begun = timeout_at(until, async {
                 if pooled.used.elapsed() > TRUST_IDLE {
@@ -418,7 +462,11 @@ impl<B: Backend> Changer<B> {
             Ok(connection)
         });
         let connection = begun.await.unwrap_or(Err(Fault::Timeout))?;
-        Ok(Pooled { connection, opened, used: Instant::now() })
+        Ok(Pooled {
+            connection,
+            opened,
+            used: Instant::now(),
+        })
     }
 
     /// Puts the connection back, unless it cannot be trusted any more.
@@ -435,7 +483,10 @@ impl<B: Backend> Changer<B> {
 
     fn keep(&self, mut pooled: Pooled<B>) {
         pooled.used = Instant::now();
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(pooled);
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(pooled);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::{
-    AssertSqlSafe, Connection, Executor, Row, SqlSafeStr, SqlStr,
+    AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqlSafeStr, SqlStr,
     postgres::{PgConnectOptions, PgConnection, PgRow},
 };
 
@@ -63,7 +63,11 @@ impl Postgres {
         let connect = PgConnectOptions::from_str(text)
             .map_err(|_| unclear)?
             .application_name("session-gateway")
-            .options([("lock_timeout", lock_timeout), ("statement_timeout", statement_timeout)]);
+            .options([
+                ("lock_timeout", lock_timeout),
+                ("statement_timeout", statement_timeout),
+            ])
+            .disable_statement_logging();
         let table = &options.table;
         let data = "CASE WHEN octet_length(session_data) <= $3 THEN session_data END";
         Ok(Self {
@@ -82,14 +86,18 @@ impl Postgres {
                 "SELECT session_key, {data}, expire_date FROM {table} \
                  WHERE session_key = $1 AND expire_date > $2 FOR UPDATE"
             )),
-            user: Sql::new("SELECT id::bigint, password, is_active FROM auth_user WHERE id = $1".into()),
+            user: Sql::new(
+                "SELECT id::bigint, password, is_active FROM auth_user WHERE id = $1".into(),
+            ),
             insert: Sql::new(format!(
                 "INSERT INTO {table} (session_key, session_data, expire_date) VALUES ($1, $2, $3)"
             )),
             update: Sql::new(format!(
                 "UPDATE {table} SET session_data = $2, expire_date = $3 WHERE session_key = $1"
             )),
-            touch: Sql::new(format!("UPDATE {table} SET expire_date = $2 WHERE session_key = $1")),
+            touch: Sql::new(format!(
+                "UPDATE {table} SET expire_date = $2 WHERE session_key = $1"
+            )),
             delete: Sql::new(format!("DELETE FROM {table} WHERE session_key = $1")),
         })
     }
@@ -102,7 +110,10 @@ impl Postgres {
         found: &mut Found,
     ) -> Result<Proof, Fault> {
         let keys: Vec<&str> = keys.iter().map(SessionKey::as_str).collect();
-        let query = sqlx::query(self.lookup_sessions.text()).bind(keys).bind(now).bind(self.session_data);
+        let query = sqlx::query(self.lookup_sessions.text())
+            .bind(keys)
+            .bind(now)
+            .bind(self.session_data);
         let rows = query.fetch_all(connection).await.map_err(fault)?;
         let mut proof = None;
         for row in rows {
@@ -116,7 +127,11 @@ impl Postgres {
                 }
             }
         }
-        Ok(if proof == Some(false) { Proof::Primary } else { Proof::ReadOnly })
+        Ok(if proof == Some(false) {
+            Proof::Primary
+        } else {
+            Proof::ReadOnly
+        })
     }
 
     async fn users(
@@ -131,10 +146,16 @@ impl Postgres {
         for row in rows {
             match row.try_get::<Option<bool>, _>(3).map_err(fault)? {
                 Some(read_only) => proof = Some(read_only),
-                None => found.users.push((row.try_get(0).map_err(fault)?, user_row(&row)?)),
+                None => found
+                    .users
+                    .push((row.try_get(0).map_err(fault)?, user_row(&row)?)),
             }
         }
-        Ok(if proof == Some(false) { Proof::Primary } else { Proof::ReadOnly })
+        Ok(if proof == Some(false) {
+            Proof::Primary
+        } else {
+            Proof::ReadOnly
+        })
     }
 }
 
@@ -150,7 +171,9 @@ impl Backend for Postgres {
 
     async fn check(&self, connection: &mut PgConnection) -> Result<(), Fault> {
         let mut found = Found::default();
-        let proof = self.sessions(connection, &[], Utc::now(), &mut found).await?;
+        let proof = self
+            .sessions(connection, &[], Utc::now(), &mut found)
+            .await?;
         self.users(connection, &[], &mut found).await?;
         match proof {
             Proof::Primary => Ok(()),
@@ -182,7 +205,11 @@ impl Backend for Postgres {
 
     async fn begin(&self, connection: &mut PgConnection) -> Result<(), Fault> {
         // Spelled out: a role's default can be another isolation level, or read-only.
-        run(connection, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await
+        run(
+            connection,
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+        )
+        .await
     }
 
     async fn lock(
@@ -191,7 +218,10 @@ impl Backend for Postgres {
         key: &SessionKey,
         now: DateTime<Utc>,
     ) -> Result<Option<SessionRow>, Fault> {
-        let query = sqlx::query(self.lock.text()).bind(key.as_str()).bind(now).bind(self.session_data);
+        let query = sqlx::query(self.lock.text())
+            .bind(key.as_str())
+            .bind(now)
+            .bind(self.session_data);
         let row = query.fetch_optional(connection).await.map_err(fault)?;
         row.as_ref().map(session_row).transpose()
     }
@@ -203,8 +233,10 @@ impl Backend for Postgres {
     }
 
     async fn insert(&self, connection: &mut PgConnection, row: &NewRow) -> Result<(), Fault> {
-        let query =
-            sqlx::query(self.insert.text()).bind(row.key.as_str()).bind(&row.data).bind(row.expire_date);
+        let query = sqlx::query(self.insert.text())
+            .bind(row.key.as_str())
+            .bind(&row.data)
+            .bind(row.expire_date);
         query.execute(connection).await.map(drop).map_err(fault)
     }
 
@@ -217,11 +249,16 @@ impl Backend for Postgres {
     ) -> Result<u64, Fault> {
         let done = match data {
             Some(data) => {
-                let query = sqlx::query(self.update.text()).bind(key.as_str()).bind(data).bind(expire_date);
+                let query = sqlx::query(self.update.text())
+                    .bind(key.as_str())
+                    .bind(data)
+                    .bind(expire_date);
                 query.execute(connection).await
             }
             None => {
-                let query = sqlx::query(self.touch.text()).bind(key.as_str()).bind(expire_date);
+                let query = sqlx::query(self.touch.text())
+                    .bind(key.as_str())
+                    .bind(expire_date);
                 query.execute(connection).await
             }
         };
@@ -250,11 +287,17 @@ async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<(), Fau
 fn session_row(row: &PgRow) -> Result<SessionRow, Fault> {
     let data: Option<String> = row.try_get(1).map_err(fault)?;
     let expire_date = row.try_get(2).map_err(fault)?;
-    Ok(SessionRow { data: data.map_or(RowData::TooLarge, RowData::Text), expire_date })
+    Ok(SessionRow {
+        data: data.map_or(RowData::TooLarge, RowData::Text),
+        expire_date,
+    })
 }
 
 fn user_row(row: &PgRow) -> Result<UserRow, Fault> {
-    Ok(UserRow { password: row.try_get(1).map_err(fault)?, is_active: row.try_get(2).map_err(fault)? })
+    Ok(UserRow {
+        password: row.try_get(1).map_err(fault)?,
+        is_active: row.try_get(2).map_err(fault)?,
+    })
 }
 
 /// A failure to connect: the server's definite no, or nobody there.
@@ -268,7 +311,9 @@ fn connect_fault(error: sqlx::Error) -> Fault {
             _ => Fault::Away(format!("PostgreSQL says: {}", database.message())),
         },
         sqlx::Error::Io(error) => Fault::Away(format!("no connection to PostgreSQL: {error}")),
-        sqlx::Error::Tls(error) => Fault::Refused(format!("no TLS connection to PostgreSQL: {error}")),
+        sqlx::Error::Tls(error) => {
+            Fault::Refused(format!("no TLS connection to PostgreSQL: {error}"))
+        }
         _ => Fault::Away("no connection to PostgreSQL".into()),
     }
 }
@@ -278,10 +323,12 @@ fn connect_fault(error: sqlx::Error) -> Fault {
 fn fault(error: sqlx::Error) -> Fault {
     let sqlx::Error::Database(database) = &error else {
         return match error {
-            sqlx::Error::Io(error) => Fault::Away(format!("the connection to PostgreSQL broke: {error}")),
-            sqlx::Error::ColumnDecode { index, .. } => {
-                Fault::Refused(format!("column {index} of the session or user table has an unexpected type"))
+            sqlx::Error::Io(error) => {
+                Fault::Away(format!("the connection to PostgreSQL broke: {error}"))
             }
+            sqlx::Error::ColumnDecode { index, .. } => Fault::Refused(format!(
+                "column {index} of the session or user table has an unexpected type"
+            )),
             _ => Fault::Away("the connection to PostgreSQL broke".into()),
         };
     };
@@ -298,6 +345,9 @@ fn fault(error: sqlx::Error) -> Fault {
         code if code.starts_with("22") || code.starts_with("23") => {
             Fault::Refused(format!("PostgreSQL refused a value (SQLSTATE {code})"))
         }
-        code => Fault::Refused(format!("PostgreSQL says: {} (SQLSTATE {code})", database.message())),
+        code => Fault::Refused(format!(
+            "PostgreSQL says: {} (SQLSTATE {code})",
+            database.message()
+        )),
     }
 }

@@ -7,6 +7,7 @@
 //! [`fetch_all`]: sqlx::query::Query::fetch_all
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,7 +15,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use sqlx::{
-    AssertSqlSafe, Connection, Row, SqlSafeStr, SqlStr,
+    AssertSqlSafe, ConnectOptions, Connection, Row, SqlSafeStr, SqlStr,
     sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow},
 };
 
@@ -90,7 +91,9 @@ impl Sqlite {
             update: Sql::new(format!(
                 "UPDATE {table} SET session_data = ?, expire_date = ? WHERE session_key = ?"
             )),
-            touch: Sql::new(format!("UPDATE {table} SET expire_date = ? WHERE session_key = ?")),
+            touch: Sql::new(format!(
+                "UPDATE {table} SET expire_date = ? WHERE session_key = ?"
+            )),
             delete: Sql::new(format!("DELETE FROM {table} WHERE session_key = ?")),
         }
     }
@@ -104,7 +107,9 @@ impl Sqlite {
     ) -> Result<(), Fault> {
         for keys in keys.chunks(PADDED[PADDED.len() - 1]) {
             let (sql, length) = padded(&self.lookup_sessions, keys.len());
-            let mut query = sqlx::query(sql.text()).bind(self.session_data).bind(sqlite_text(now));
+            let mut query = sqlx::query(sql.text())
+                .bind(self.session_data)
+                .bind(sqlite_text(now));
             for place in 0..length {
                 query = query.bind(keys[place.min(keys.len() - 1)].as_str());
             }
@@ -131,89 +136,158 @@ impl Sqlite {
                 query = query.bind(ids[place.min(ids.len() - 1)]);
             }
             for row in query.fetch_all(&mut *connection).await.map_err(fault)? {
-                found.users.push((row.try_get_unchecked(0).map_err(fault)?, user_row(&row)?));
+                found
+                    .users
+                    .push((row.try_get_unchecked(0).map_err(fault)?, user_row(&row)?));
             }
         }
         Ok(())
     }
 }
 
-impl Backend for Sqlite {
-    type Connection = SqliteConnection;
+/// A connection to the file that had the configured name when it was opened.
+pub struct Handle {
+    connection: SqliteConnection,
+    file: FileId,
+}
 
-    async fn connect(&self) -> Result<SqliteConnection, Fault> {
+/// Which file it is, whatever its name. SQLite goes on with a file that was deleted or replaced (a restored
+/// backup), and would answer from it for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    #[cfg(unix)]
+    device_and_inode: (u64, u64),
+}
+
+impl FileId {
+    fn of(path: &Path) -> Result<Self, Fault> {
+        let metadata = std::fs::metadata(path).map_err(|error| {
+            let path = path.display();
+            match error.kind() {
+                io::ErrorKind::NotFound => {
+                    Fault::Refused(format!("there is no SQLite file {path}"))
+                }
+                _ => Fault::Refused(format!("the SQLite file {path} cannot be read: {error}")),
+            }
+        })?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            Ok(Self {
+                device_and_inode: (metadata.dev(), metadata.ino()),
+            })
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = metadata;
+            Ok(Self {})
+        }
+    }
+}
+
+impl Handle {
+    fn is_current(&self, path: &Path) -> Result<(), Fault> {
+        if FileId::of(path)? == self.file {
+            return Ok(());
+        }
+        Err(Fault::Away(
+            "the SQLite file was replaced by another one".into(),
+        ))
+    }
+}
+
+impl Backend for Sqlite {
+    type Connection = Handle;
+
+    async fn connect(&self) -> Result<Handle, Fault> {
         let options = SqliteConnectOptions::new()
             .filename(&self.path)
             .create_if_missing(false)
             .busy_timeout(self.busy_timeout)
-            .foreign_keys(false);
-        SqliteConnection::connect_with(&options).await.map_err(|error| match error {
-            sqlx::Error::Database(_) if !self.path.exists() => {
-                Fault::Refused(format!("there is no SQLite file {}", self.path.display()))
-            }
-            error => fault(error),
-        })
+            .foreign_keys(false)
+            .disable_statement_logging();
+        let file = FileId::of(&self.path)?;
+        let connection = SqliteConnection::connect_with(&options)
+            .await
+            .map_err(fault)?;
+        Ok(Handle { connection, file })
     }
 
-    async fn check(&self, connection: &mut SqliteConnection) -> Result<(), Fault> {
+    async fn check(&self, handle: &mut Handle) -> Result<(), Fault> {
         let nobody = SessionKey::parse(&[b'0'; 32]);
         let mut found = Found::default();
-        self.sessions(connection, nobody.as_slice(), Utc::now(), &mut found).await?;
-        self.users(connection, &[0], &mut found).await
+        self.sessions(
+            &mut handle.connection,
+            nobody.as_slice(),
+            Utc::now(),
+            &mut found,
+        )
+        .await?;
+        self.users(&mut handle.connection, &[0], &mut found).await
     }
 
-    async fn ping(&self, _: &mut SqliteConnection) -> Result<(), Fault> {
-        Ok(())
+    async fn ping(&self, handle: &mut Handle) -> Result<(), Fault> {
+        handle.is_current(&self.path)
     }
 
     async fn lookup(
         &self,
-        connection: &mut SqliteConnection,
+        handle: &mut Handle,
         sessions: &[SessionKey],
         users: &[i64],
         now: DateTime<Utc>,
     ) -> Result<(Found, Proof), Fault> {
+        handle.is_current(&self.path)?;
         let mut found = Found::default();
-        self.sessions(connection, sessions, now, &mut found).await?;
-        self.users(connection, users, &mut found).await?;
+        self.sessions(&mut handle.connection, sessions, now, &mut found)
+            .await?;
+        self.users(&mut handle.connection, users, &mut found)
+            .await?;
         // A file has no standby.
         Ok((found, Proof::Primary))
     }
 
-    async fn begin(&self, connection: &mut SqliteConnection) -> Result<(), Fault> {
+    async fn begin(&self, handle: &mut Handle) -> Result<(), Fault> {
+        handle.is_current(&self.path)?;
         // A deferred BEGIN that reads and then writes fails at once when another has written between.
-        run(connection, "BEGIN IMMEDIATE").await
+        run(&mut handle.connection, "BEGIN IMMEDIATE").await
     }
 
     async fn lock(
         &self,
-        connection: &mut SqliteConnection,
+        handle: &mut Handle,
         key: &SessionKey,
         now: DateTime<Utc>,
     ) -> Result<Option<SessionRow>, Fault> {
         // BEGIN IMMEDIATE holds the whole file already.
         let mut found = Found::default();
-        self.sessions(connection, &[*key], now, &mut found).await?;
+        self.sessions(&mut handle.connection, &[*key], now, &mut found)
+            .await?;
         Ok(found.sessions.pop().map(|(_, row)| row))
     }
 
-    async fn user(&self, connection: &mut SqliteConnection, id: i64) -> Result<Option<UserRow>, Fault> {
+    async fn user(&self, handle: &mut Handle, id: i64) -> Result<Option<UserRow>, Fault> {
         let mut found = Found::default();
-        self.users(connection, &[id], &mut found).await?;
+        self.users(&mut handle.connection, &[id], &mut found)
+            .await?;
         Ok(found.users.pop().map(|(_, row)| row))
     }
 
-    async fn insert(&self, connection: &mut SqliteConnection, row: &NewRow) -> Result<(), Fault> {
+    async fn insert(&self, handle: &mut Handle, row: &NewRow) -> Result<(), Fault> {
         let query = sqlx::query(self.insert.text())
             .bind(row.key.as_str())
             .bind(&row.data)
             .bind(sqlite_text(row.expire_date));
-        query.execute(connection).await.map(drop).map_err(fault)
+        query
+            .execute(&mut handle.connection)
+            .await
+            .map(drop)
+            .map_err(fault)
     }
 
     async fn update(
         &self,
-        connection: &mut SqliteConnection,
+        handle: &mut Handle,
         key: &SessionKey,
         data: Option<&str>,
         expire_date: DateTime<Utc>,
@@ -221,38 +295,52 @@ impl Backend for Sqlite {
         let date = sqlite_text(expire_date);
         let done = match data {
             Some(data) => {
-                let query = sqlx::query(self.update.text()).bind(data).bind(date).bind(key.as_str());
-                query.execute(connection).await
+                let query = sqlx::query(self.update.text())
+                    .bind(data)
+                    .bind(date)
+                    .bind(key.as_str());
+                query.execute(&mut handle.connection).await
             }
             None => {
                 let query = sqlx::query(self.touch.text()).bind(date).bind(key.as_str());
-                query.execute(connection).await
+                query.execute(&mut handle.connection).await
             }
         };
         done.map(|done| done.rows_affected()).map_err(fault)
     }
 
-    async fn delete(&self, connection: &mut SqliteConnection, key: &SessionKey) -> Result<(), Fault> {
+    async fn delete(&self, handle: &mut Handle, key: &SessionKey) -> Result<(), Fault> {
         let query = sqlx::query(self.delete.text()).bind(key.as_str());
-        query.execute(connection).await.map(drop).map_err(fault)
+        query
+            .execute(&mut handle.connection)
+            .await
+            .map(drop)
+            .map_err(fault)
     }
 
-    async fn commit(&self, connection: &mut SqliteConnection) -> Result<(), Fault> {
-        run(connection, "COMMIT").await
+    async fn commit(&self, handle: &mut Handle) -> Result<(), Fault> {
+        run(&mut handle.connection, "COMMIT").await
     }
 
-    async fn rollback(&self, connection: &mut SqliteConnection) -> Result<(), Fault> {
-        run(connection, "ROLLBACK").await
+    async fn rollback(&self, handle: &mut Handle) -> Result<(), Fault> {
+        run(&mut handle.connection, "ROLLBACK").await
     }
 }
 
 async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), Fault> {
-    sqlx::query(sql).execute(connection).await.map(drop).map_err(fault)
+    sqlx::query(sql)
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(fault)
 }
 
 /// The statement for this many values, and how many it takes.
 fn padded(statements: &[Sql], count: usize) -> (&Sql, usize) {
-    let place = PADDED.iter().position(|length| *length >= count).unwrap_or(PADDED.len() - 1);
+    let place = PADDED
+        .iter()
+        .position(|length| *length >= count)
+        .unwrap_or(PADDED.len() - 1);
     (&statements[place], PADDED[place])
 }
 
@@ -263,7 +351,10 @@ fn session_row(row: &SqliteRow) -> Result<SessionRow, Fault> {
     let data = data.map_or(RowData::TooLarge, RowData::Text);
     Ok(match parse_sqlite_text(&date) {
         Some(expire_date) => SessionRow { data, expire_date },
-        None => SessionRow { data: RowData::BadDate, expire_date: DateTime::UNIX_EPOCH },
+        None => SessionRow {
+            data: RowData::BadDate,
+            expire_date: DateTime::UNIX_EPOCH,
+        },
     })
 }
 
@@ -278,20 +369,25 @@ fn user_row(row: &SqliteRow) -> Result<UserRow, Fault> {
 fn fault(error: sqlx::Error) -> Fault {
     let sqlx::Error::Database(database) = &error else {
         return match error {
-            sqlx::Error::ColumnDecode { index, .. } => {
-                Fault::Refused(format!("column {index} of the session or user table has an unexpected type"))
-            }
+            sqlx::Error::ColumnDecode { index, .. } => Fault::Refused(format!(
+                "column {index} of the session or user table has an unexpected type"
+            )),
             _ => Fault::Away("the connection to the SQLite file broke".into()),
         };
     };
-    let code = database.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default();
+    let code = database
+        .code()
+        .and_then(|code| code.parse::<u32>().ok())
+        .unwrap_or_default();
     match code & 0xff {
         // SQLITE_BUSY, SQLITE_LOCKED: tried again within the deadline, the transaction as a whole.
         5 | 6 => Fault::Retry,
         // SQLITE_CONSTRAINT
         19 => Fault::Taken,
         // SQLITE_READONLY
-        8 => Fault::Refused("the SQLite file, or its folder, cannot be written by this user".into()),
+        8 => {
+            Fault::Refused("the SQLite file, or its folder, cannot be written by this user".into())
+        }
         // SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN
         10 | 13 | 14 => Fault::Away(format!("SQLite says: {}", database.message())),
         _ => Fault::Refused(format!("SQLite says: {} (code {code})", database.message())),

@@ -40,7 +40,10 @@ impl State {
 
     /// The cause of the latest failure, while there is one. Never holds a password or a row.
     pub fn cause(&self) -> Option<String> {
-        self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.cause
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// An answer came. Reads only on the usual path: this runs once for each batch.
@@ -58,7 +61,7 @@ impl State {
         }
     }
 
-    /// No answer came. Locks and refusals of one row are not failures of the database.
+    /// A lookup or a probe had no answer. A locked file is not a failure of the database.
     pub(super) fn failed(&self, fault: &Fault) {
         if matches!(fault, Fault::Busy | Fault::Retry | Fault::Taken) {
             return;
@@ -70,11 +73,19 @@ impl State {
             self.failures.store(OPEN_AFTER, Ordering::Relaxed);
         }
         if failures == 1 || failures == OPEN_AFTER {
-            tracing::warn!(cause = %sentence, away = failures >= OPEN_AFTER, "the session database did not answer");
+            tracing::warn!(cause = %sentence, away = failures >= OPEN_AFTER, "the session database cannot be used");
         }
         *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(sentence);
         if failures >= OPEN_AFTER {
             self.lost.notify_one();
+        }
+    }
+
+    /// A change was not carried out. Only a broken connection says something about the database: a refused or
+    /// slow change must not take the reads with it. While it is known to be away, nothing new is learned.
+    pub(super) fn change_failed(&self, fault: &Fault) {
+        if matches!(fault, Fault::Away(_)) && !self.is_away() {
+            self.failed(fault);
         }
     }
 

@@ -31,7 +31,9 @@ pub struct Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("authority", &self.authority).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("authority", &self.authority)
+            .finish_non_exhaustive()
     }
 }
 
@@ -50,7 +52,10 @@ pub struct Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("server", &self.server).field("reused", &self.reused).finish()
+        f.debug_struct("Lease")
+            .field("server", &self.server)
+            .field("reused", &self.reused)
+            .finish()
     }
 }
 
@@ -87,7 +92,10 @@ pub enum Unsent {
 impl Server {
     /// A server at `host:port`.
     pub fn new(authority: &str) -> Self {
-        Self { authority: authority.to_owned(), idle: Mutex::default() }
+        Self {
+            authority: authority.to_owned(),
+            idle: Mutex::default(),
+        }
     }
 
     /// `host:port`, as configured.
@@ -100,24 +108,37 @@ impl Server {
     /// # Errors
     ///
     /// No byte was sent.
-    pub async fn connection(self: &Arc<Self>, within: Duration, fresh: bool) -> Result<Lease, Unsent> {
+    pub async fn connection(
+        self: &Arc<Self>,
+        within: Duration,
+        fresh: bool,
+    ) -> Result<Lease, Unsent> {
         let idle = if fresh { None } else { self.take_idle() };
         match idle {
-            Some(sender) => Ok(Lease { sender, server: self.clone(), reused: true }),
+            Some(sender) => Ok(Lease {
+                sender,
+                server: self.clone(),
+                reused: true,
+            }),
             None => self.connect(within).await,
         }
     }
 
     async fn connect(self: &Arc<Self>, within: Duration) -> Result<Lease, Unsent> {
-        let stream =
-            timeout(within, TcpStream::connect(&self.authority)).await.map_err(|_| Unsent::Timeout)??;
+        let stream = timeout(within, TcpStream::connect(&self.authority))
+            .await
+            .map_err(|_| Unsent::Timeout)??;
         stream.set_nodelay(true)?;
         let (sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await?;
         tokio::spawn(async move {
             // How it ended is told to whoever waits for a response.
             let _ = connection.await;
         });
-        Ok(Lease { sender, server: self.clone(), reused: false })
+        Ok(Lease {
+            sender,
+            server: self.clone(),
+            reused: false,
+        })
     }
 
     fn take_idle(&self) -> Option<SendRequest<Body>> {
@@ -143,10 +164,16 @@ impl Lease {
     pub async fn send(mut self, request: Outgoing) -> Sent {
         let reused = self.reused;
         match self.sender.try_send_request(request).await {
-            Ok(response) => Sent::Answered(Answered { lease: self, response }),
+            Ok(response) => Sent::Answered(Answered {
+                lease: self,
+                response,
+            }),
             Err(mut failed) => match failed.take_message() {
                 Some(request) => Sent::NotSent(Box::new(request)),
-                None => Sent::Broken { error: failed.into_error(), reused },
+                None => Sent::Broken {
+                    error: failed.into_error(),
+                    reused,
+                },
             },
         }
     }
@@ -159,7 +186,10 @@ impl Lease {
         }
         let mut idle = server.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MOST_IDLE {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(Idle {
+                sender,
+                since: Instant::now(),
+            });
         }
     }
 }

@@ -1,0 +1,65 @@
+//! One line in the access log for each request, also when its client leaves before the answer.
+
+use std::{net::IpAddr, time::Instant};
+
+use http::{Method, StatusCode};
+
+use crate::{error::Code, telemetry};
+
+/// Logged as the status of a request whose client left, as nginx does.
+const CLIENT_LEFT: u16 = 499;
+
+/// What the access log says of a request. Written when it is dropped. No query, no cookie, no key.
+#[derive(Debug)]
+pub struct Record {
+    started: Instant,
+    method: Method,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The host that was routed.
+    pub host: String,
+    /// The resolved path.
+    pub path: String,
+    /// The upstream's name.
+    pub upstream: String,
+    /// The opaque id of the session, as the upstream got it.
+    pub sid: Option<String>,
+    /// Why the gateway answered itself.
+    pub code: Option<Code>,
+    /// What was answered.
+    pub status: Option<StatusCode>,
+}
+
+impl Record {
+    /// Starts the clock.
+    pub fn new(method: Method, peer: IpAddr) -> Self {
+        Self {
+            started: Instant::now(),
+            method,
+            client: peer,
+            host: String::new(),
+            path: String::new(),
+            upstream: String::new(),
+            sid: None,
+            code: None,
+            status: None,
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        tracing::info!(
+            target: telemetry::ACCESS,
+            client = %self.client,
+            method = self.method.as_str(),
+            host = self.host,
+            path = self.path,
+            status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16()),
+            upstream = self.upstream,
+            sid = self.sid,
+            error = self.code.map(Code::as_str),
+            duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        );
+    }
+}

@@ -1,0 +1,42 @@
+"""Settings of the test site. All that varies comes from the environment:
+
+SITE_DATABASE    sqlite:/path/to/file or postgres://user:password@host:port/name
+SITE_SECRET_KEY  SECRET_KEY
+SITE_SETTINGS    a JSON object of further settings, such as SESSION_COOKIE_AGE
+"""
+
+import json
+import os
+from urllib.parse import unquote, urlsplit
+
+
+def database(url):
+    """A DATABASES entry for `url`."""
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite":
+        # As a busy site on SQLite would have it: a writer waits, it does not fail.
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": parts.path, "OPTIONS": {"timeout": 20}}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": parts.path.lstrip("/"),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname,
+        "PORT": parts.port,
+    }
+
+
+SECRET_KEY = os.environ["SITE_SECRET_KEY"]
+DATABASES = {"default": database(os.environ["SITE_DATABASE"])}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "shop"]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+ROOT_URLCONF = "shop.urls"
+ALLOWED_HOSTS = ["*"]
+USE_TZ = True
+LOGGING_CONFIG = None
+
+globals().update(json.loads(os.environ.get("SITE_SETTINGS", "{}")))

@@ -1,0 +1,19 @@
+"""Where the views are."""
+
+from django.urls import path
+
+from shop import views
+
+urlpatterns = [
+    path("session/", views.read),
+    path("login/", views.log_in),
+    path("logout/", views.log_out),
+    path("set/", views.change),
+    path("del/", views.delete),
+    path("cycle/", views.cycle),
+    path("flush/", views.flush),
+    path("expiry/", views.expiry),
+    path("password/", views.own_password),
+    path("user/password/", views.user_password),
+    path("user/active/", views.user_active),
+]

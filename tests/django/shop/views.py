@@ -1,0 +1,96 @@
+"""What the test site can do: log in and out, and read and change its session and its users.
+
+Every answer is JSON. Arguments come in the query, so that a test says all of a request in one line.
+"""
+
+import json
+
+from django.contrib.auth import authenticate, get_user_model, login, logout, update_session_auth_hash
+from django.http import JsonResponse
+
+
+def state(request, status=200):
+    """The visitor as this site sees it. The password's hash is nobody's business."""
+    user = request.user
+    answer = {
+        "user": str(user.pk) if user.is_authenticated else None,
+        "session": {name: value for name, value in request.session.items() if name != "_auth_user_hash"},
+        "key": request.session.session_key,
+        "received": {name: value for name, value in request.headers.items()},
+    }
+    return JsonResponse(answer, status=status)
+
+
+def read(request):
+    """GET /session/"""
+    return state(request)
+
+
+def log_in(request):
+    """POST /login/?username=&password="""
+    user = authenticate(request, username=request.GET["username"], password=request.GET["password"])
+    if user is None:
+        return state(request, status=403)
+    login(request, user)
+    return state(request)
+
+
+def log_out(request):
+    """POST /logout/"""
+    logout(request)
+    return state(request)
+
+
+def change(request):
+    """POST /set/?name=JSON&..."""
+    for name, value in request.GET.items():
+        request.session[name] = json.loads(value)
+    return state(request)
+
+
+def delete(request):
+    """POST /del/?name&..."""
+    for name in request.GET:
+        request.session.pop(name, None)
+    return state(request)
+
+
+def cycle(request):
+    """POST /cycle/"""
+    request.session.cycle_key()
+    return state(request)
+
+
+def flush(request):
+    """POST /flush/"""
+    request.session.flush()
+    return state(request)
+
+
+def expiry(request):
+    """POST /expiry/?seconds="""
+    request.session.set_expiry(int(request.GET["seconds"]))
+    return state(request)
+
+
+def own_password(request):
+    """POST /password/?password= changes the visitor's password and keeps this one session logged in."""
+    request.user.set_password(request.GET["password"])
+    request.user.save()
+    update_session_auth_hash(request, request.user)
+    return state(request)
+
+
+def user_password(request):
+    """POST /user/password/?username=&password= is what an administrator does: no session is kept."""
+    user = get_user_model().objects.get(username=request.GET["username"])
+    user.set_password(request.GET["password"])
+    user.save()
+    return JsonResponse({})
+
+
+def user_active(request):
+    """POST /user/active/?username=&active=true|false"""
+    users = get_user_model().objects.filter(username=request.GET["username"])
+    users.update(is_active=json.loads(request.GET["active"]))
+    return JsonResponse({})

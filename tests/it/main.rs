@@ -1,0 +1,17 @@
+//! The tests that run the compiled gateway. `tests/run` starts what stands beside it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod attack;
+mod bad_input;
+mod bodies;
+mod changes;
+mod concurrency;
+mod demo;
+mod django;
+mod layers;
+mod outage;
+mod response;
+mod secrets;
+mod support;
+mod tokens;
+mod vectors;

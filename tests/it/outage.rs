@@ -1,0 +1,361 @@
+//! PostgreSQL is killed under load and started again: nobody is taken for anonymous, no cookie is deleted,
+//! no stored change is lost, and a second later all is as before.
+
+use std::{
+    net::TcpListener,
+    process::Command,
+    sync::{Mutex, OnceLock},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{
+    Answer, Database, Gateway, Process, Served as _, Upstream, eventually, from_tests_run, process,
+    reply,
+};
+
+/// The gateway's `[django] deadline`.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What a busy machine may add to it.
+const SLACK: Duration = Duration::from_secs(2);
+
+#[test]
+fn store_down_is_never_anonymous() {
+    let mut server = Postgres::start();
+    let database = Database::in_server(&server.url());
+    database.create_tables();
+    let app = Upstream::with(|seen| match seen.target.strip_prefix("/write/") {
+        _ if seen.target.starts_with("/off/") => reply(200),
+        _ if seen.user().as_deref() != Some("1") => reply(418),
+        Some(number) => reply(200).set(&format!(r#"{{"set":{{"number":{number}}}}}"#)),
+        None => reply(200),
+    });
+    let gateway = Gateway::before(&database, &app)
+        .line("django", "deadline = '2s'")
+        .route("path = '/off/'\nupstream = 'app'\nsession = 'off'")
+        .start();
+    assert_eq!(gateway.health().get("/readyz").send().status, 200);
+
+    let clients: Vec<Client> = (0..8)
+        .map(|number| Client::new(&database, number))
+        .collect();
+    let [gone, back] = [OnceLock::new(), OnceLock::new()];
+    std::thread::scope(|scope| {
+        for client in &clients {
+            scope.spawn(|| client.run(&gateway, &back));
+        }
+        for client in &clients {
+            client.wait_for("requests before", |asked| asked.answer.status == 200, 20);
+        }
+        server.kill();
+        gone.set(Instant::now()).unwrap();
+        for client in &clients {
+            client.wait_for(
+                "requests without a database",
+                |asked| asked.began > *gone.get().unwrap(),
+                20,
+            );
+        }
+        gateway
+            .get("/off/")
+            .session(&clients[0].key)
+            .send()
+            .is_upstreams(200);
+        assert_eq!(
+            gateway.health().get("/readyz").send().status,
+            200,
+            "ready, whatever the database does"
+        );
+        assert_eq!(gateway.health().get("/healthz").send().status, 200);
+
+        server.serve();
+        eventually("PostgreSQL is back", || database.answers().then_some(()));
+        back.set(Instant::now()).unwrap();
+    });
+
+    let (gone, back) = (*gone.get().unwrap(), *back.get().unwrap());
+    let mut unserved = 0;
+    for client in &clients {
+        let asked = client.asked.lock().unwrap();
+        for asked in asked.iter() {
+            asked.is_right(gone, back);
+            unserved += usize::from(asked.answer.code() == Some("session-store-unavailable"));
+        }
+        client.nothing_is_lost(&database, &asked);
+    }
+    assert!(unserved >= 8 * 10, "{unserved} requests met no database");
+}
+
+#[test]
+fn a_gateway_that_starts_without_its_database_recovers_by_itself() {
+    let mut server = Postgres::start();
+    let database = Database::in_server(&server.url());
+    database.create_tables();
+    let key = database.login(json!({}));
+    server.kill();
+
+    let app = Upstream::start();
+    let gateway = Gateway::before(&database, &app)
+        .route("path = '/off/'\nupstream = 'app'\nsession = 'off'")
+        .start();
+    let began = Instant::now();
+    let answer = gateway.get("/").session(&key).send();
+    answer.is_error(503, "session-store-unavailable");
+    assert!(answer.field("retry-after").is_some() && answer.set_cookie().is_none());
+    assert!(began.elapsed() < DEADLINE + SLACK, "{:?}", began.elapsed());
+    assert!(app.take().is_empty(), "the upstream is not called");
+    gateway.get("/off/").session(&key).send().is_upstreams(200);
+    assert_eq!(gateway.health().get("/healthz").send().status, 200);
+    assert_eq!(
+        gateway.health().get("/readyz").send().status,
+        503,
+        "not ready before the first contact"
+    );
+
+    server.serve();
+    eventually("PostgreSQL is back", || database.answers().then_some(()));
+    let back = Instant::now();
+    eventually("the gateway serves again", || {
+        (gateway.get("/").session(&key).send().status == 200).then_some(())
+    });
+    assert!(
+        back.elapsed() < Duration::from_secs(1) + SLACK,
+        "{:?}",
+        back.elapsed()
+    );
+    assert_eq!(app.last().user().as_deref(), Some("1"));
+    eventually("ready", || {
+        (gateway.health().get("/readyz").send().status == 200).then_some(())
+    });
+}
+
+/// One visitor, who reads and writes in turn.
+struct Client {
+    key: String,
+    asked: Mutex<Vec<Asked>>,
+}
+
+/// One request of his.
+struct Asked {
+    /// The number that it writes, if it writes.
+    number: Option<usize>,
+    began: Instant,
+    took: Duration,
+    answer: Answer,
+}
+
+impl Client {
+    fn new(database: &Database, number: usize) -> Self {
+        Self {
+            key: database.login(json!({"client": number})),
+            asked: Mutex::default(),
+        }
+    }
+
+    /// Asks until everything has been well for a while.
+    fn run(&self, gateway: &Gateway, back: &OnceLock<Instant>) {
+        let mut served_again = 0;
+        for number in 1.. {
+            let (write, target) = (number % 2 == 0, format!("/write/{number}"));
+            let began = Instant::now();
+            let target = if write { &target } else { "/read" };
+            let answer = gateway.get(target).session(&self.key).send();
+            let asked = Asked {
+                number: write.then_some(number),
+                began,
+                took: began.elapsed(),
+                answer,
+            };
+            if back
+                .get()
+                .is_some_and(|back| began > *back + Duration::from_secs(1))
+            {
+                served_again += 1;
+            }
+            self.asked.lock().unwrap().push(asked);
+            if served_again == 20 {
+                return;
+            }
+        }
+    }
+
+    fn wait_for(&self, what: &str, counts: impl Fn(&Asked) -> bool, count: usize) {
+        eventually(what, || {
+            (self
+                .asked
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|asked| counts(asked))
+                .count()
+                >= count)
+                .then_some(())
+        });
+    }
+
+    /// What the row holds is the last number that was acknowledged, or a later one whose outcome nobody
+    /// could say.
+    fn nothing_is_lost(&self, database: &Database, asked: &[Asked]) {
+        let session = database
+            .read(&self.key)
+            .expect("the session is still there");
+        let stored = session["number"].as_u64().unwrap() as usize;
+        let mut possible = vec![0];
+        for asked in asked {
+            match (asked.number, asked.answer.status, asked.answer.code()) {
+                (Some(number), 200, _) => possible = vec![number],
+                (Some(number), 500, Some("session-outcome-unknown")) => possible.push(number),
+                _ => {}
+            }
+        }
+        assert!(
+            possible.contains(&stored),
+            "stored {stored}, possible are {possible:?}"
+        );
+        assert_eq!(session["_auth_user_id"], "1");
+    }
+}
+
+impl Asked {
+    fn is_right(&self, gone: Instant, back: Instant) {
+        let answer = &self.answer;
+        assert_ne!(
+            answer.status, 418,
+            "the upstream was told that the visitor is nobody"
+        );
+        assert!(
+            self.took < DEADLINE * 2 + SLACK,
+            "{answer:?} took {:?}",
+            self.took
+        );
+        assert!(
+            !answer
+                .set_cookie()
+                .is_some_and(|cookie| cookie.contains("Max-Age=0")),
+            "a cookie was deleted"
+        );
+
+        let again = self.began > back + Duration::from_secs(1);
+        let away = self.began > gone && self.began + self.took < back;
+        match (answer.status, answer.code()) {
+            (200, None) => assert!(!away, "served without a database"),
+            _ if again => panic!(
+                "not served again: {answer:?}, {:?} after",
+                self.began - back
+            ),
+            (503, Some("session-store-unavailable")) => {
+                assert!(answer.field("retry-after").is_some(), "{answer:?}");
+                assert!(self.took < DEADLINE + SLACK, "{:?}", self.took);
+            }
+            (500, Some("session-not-saved" | "session-outcome-unknown")) => {
+                assert!(!away && self.number.is_some(), "{answer:?}");
+                assert_eq!(answer.field("retry-after"), None);
+            }
+            _ => panic!("{answer:?}"),
+        }
+    }
+}
+
+/// A PostgreSQL server of this test's own, because it is killed.
+struct Postgres {
+    folder: TempDir,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl Postgres {
+    fn start() -> Self {
+        // Below the ports that the system gives to outgoing connections: it is still free for the second
+        // start.
+        let port = (20_000..30_000)
+            .skip(std::process::id() as usize % 5_000)
+            .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok_and(|_| claim(*port)))
+            .expect("a free port");
+        let mut server = Self {
+            folder: tempfile::tempdir().unwrap(),
+            port,
+            process: None,
+        };
+        server.serve();
+        let database = Database::of(&format!("{}/postgres", server.url()));
+        eventually("PostgreSQL serves", || database.answers().then_some(()));
+        server
+    }
+
+    fn url(&self) -> String {
+        format!(
+            "postgres://postgres:{}@127.0.0.1:{}",
+            from_tests_run("SG_TEST_PG_PASSWORD"),
+            self.port
+        )
+    }
+
+    fn serve(&mut self) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres");
+        let mut command = Command::new(script);
+        from_tests_run("SG_TEST_PG_BIN");
+        self.process = Some(Process::start(
+            command.arg(self.folder.path()).arg(self.port.to_string()),
+        ));
+    }
+
+    /// Kills it and all that it started, and returns when they are gone.
+    fn kill(&mut self) {
+        let Some(mut server) = self.process.take() else {
+            return;
+        };
+        // The parent first: it would start others in their place.
+        let mut workers = children(server.id());
+        server.signal("KILL");
+        server.wait();
+        workers.extend(children(server.id()));
+        for worker in &workers {
+            process::signal(*worker, "KILL");
+        }
+        eventually("PostgreSQL is gone", || {
+            workers.iter().all(|worker| is_gone(*worker)).then_some(())
+        });
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Whether no other test of this process has taken the port.
+fn claim(port: u16) -> bool {
+    static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+    let mut taken = TAKEN.lock().unwrap();
+    let free = !taken.contains(&port);
+    taken.push(port);
+    free
+}
+
+/// The processes that this one has started.
+fn children(parent: u32) -> Vec<u32> {
+    let ids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter(|id| stat(*id).is_some_and(|(_, found)| found == parent))
+        .collect()
+}
+
+/// A process's state and parent.
+fn stat(id: u32) -> Option<(char, u32)> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The second column is the name in parentheses, which may hold anything.
+    let mut columns = text.rsplit_once(") ")?.1.split(' ');
+    Some((
+        columns.next()?.chars().next()?,
+        columns.next()?.parse().ok()?,
+    ))
+}
+
+fn is_gone(id: u32) -> bool {
+    stat(id).is_none_or(|(state, _)| state == 'Z')
+}

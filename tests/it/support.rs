@@ -1,0 +1,83 @@
+//! The tests' vocabulary: start a gateway, a database, a Django site, an upstream; send requests; look at
+//! rows and tokens.
+//!
+//! Everything started here ends when its value is dropped. Waiting is for a line of output or for an
+//! answer, always with a deadline, never for a time.
+
+pub mod database;
+pub mod django;
+pub mod gateway;
+pub mod http;
+pub mod process;
+pub mod python_upstream;
+pub mod rows;
+pub mod scene;
+pub mod token;
+pub mod upstream;
+
+use std::{net::SocketAddr, time::Duration};
+
+pub use self::{
+    database::{Database, Engine},
+    django::{Django, Release},
+    gateway::Gateway,
+    http::{Answer, Ask, Connection},
+    process::Process,
+    python_upstream::PythonUpstream,
+    scene::Scene,
+    upstream::{Gate, Reply, Seen, Upstream, reply},
+};
+
+/// How long anything that should happen may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The site's SECRET_KEY, unless a test says otherwise.
+pub const SECRET_KEY: &str = "django-insecure-of-the-tests-x8$k2!p0@q7v^m4&r1*z6(t3)";
+
+/// The gateway's `issuer`.
+pub const ISSUER: &str = "https://gateway.test";
+
+/// Something that answers HTTP.
+pub trait Served {
+    /// Where.
+    fn address(&self) -> SocketAddr;
+
+    /// A GET request.
+    fn get(&self, target: &str) -> Ask {
+        Ask::new(self.address(), "GET", target)
+    }
+
+    /// A POST request.
+    fn post(&self, target: &str) -> Ask {
+        Ask::new(self.address(), "POST", target)
+    }
+
+    /// A request with another method.
+    fn ask(&self, method: &str, target: &str) -> Ask {
+        Ask::new(self.address(), method, target)
+    }
+}
+
+/// A variable that `tests/run` sets.
+pub fn from_tests_run(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: this test needs Django, PostgreSQL or Node, run it with `tests/run`"
+        )
+    })
+}
+
+/// Repeats `attempt` until it gives a value. Panics with `what` after [`PATIENCE`].
+pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "waited in vain: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

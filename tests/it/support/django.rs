@@ -1,0 +1,98 @@
+//! A real Django site: `tests/django`.
+
+use std::{net::SocketAddr, process::Command};
+
+use serde_json::{Value, json};
+
+use super::{Database, Process, SECRET_KEY, Served, from_tests_run};
+
+/// A release of Django that `tests/run` installs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    V42,
+    V52,
+}
+
+impl Release {
+    /// As `[django] release` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V42 => "4.2",
+            Self::V52 => "5.2",
+        }
+    }
+
+    /// Its Python.
+    pub fn python(self) -> String {
+        from_tests_run(match self {
+            Self::V42 => "SG_TEST_DJANGO_42",
+            Self::V52 => "SG_TEST_DJANGO_52",
+        })
+    }
+}
+
+/// A running site, with the users alice (1) and bob (2), whose passwords are their names.
+pub struct Django {
+    address: SocketAddr,
+    _process: Process,
+}
+
+impl Django {
+    /// Makes the tables and users, and starts the site.
+    pub fn start(release: Release, database: &Database) -> Self {
+        let made = command(release, database, SECRET_KEY, &json!({}))
+            .arg("prepare")
+            .output()
+            .unwrap();
+        assert!(
+            made.status.success(),
+            "{}",
+            String::from_utf8_lossy(&made.stderr)
+        );
+        Self::serve(release, database, SECRET_KEY, &json!({}))
+    }
+
+    /// Starts the site on a database that has its tables, with settings of one's own.
+    pub fn serve(
+        release: Release,
+        database: &Database,
+        secret_key: &str,
+        settings: &Value,
+    ) -> Self {
+        let process = Process::start(command(release, database, secret_key, settings).arg("serve"));
+        Self {
+            address: process.address_after("listening on "),
+            _process: process,
+        }
+    }
+
+    /// The session as Django reads it.
+    pub fn session(&self, key: &str) -> Value {
+        self.get("/session/").session(key).send().json()["session"].take()
+    }
+
+    /// Who Django says the visitor is.
+    pub fn user(&self, key: &str) -> Option<String> {
+        self.get("/session/").session(key).send().json()["user"]
+            .as_str()
+            .map(ToOwned::to_owned)
+    }
+}
+
+impl Served for Django {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+fn command(release: Release, database: &Database, secret_key: &str, settings: &Value) -> Command {
+    let mut command = Command::new(release.python());
+    command
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/django"))
+        .arg("manage.py")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("SITE_DATABASE", database.url())
+        .env("SITE_SECRET_KEY", secret_key)
+        .env("SITE_SETTINGS", settings.to_string());
+    command
+}

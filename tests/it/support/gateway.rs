@@ -1,0 +1,287 @@
+//! The gateway itself: the compiled program with a `gateway.toml` of the test's own.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::Arc,
+};
+
+use tempfile::TempDir;
+
+use super::{Database, ISSUER, Process, SECRET_KEY, Served, token};
+
+/// A running gateway.
+pub struct Gateway {
+    address: SocketAddr,
+    health: Health,
+    pub process: Process,
+    _folder: TempDir,
+    _database: Option<Arc<Database>>,
+}
+
+/// Its health address.
+pub struct Health(SocketAddr);
+
+impl Gateway {
+    /// A gateway over this database: add upstreams and routes, then start it.
+    pub fn over(database: &Database) -> Setup {
+        Setup::new(database.url())
+    }
+
+    /// A gateway over this database with one upstream `app` for all paths, which may do everything.
+    pub fn before(database: &Database, app: &impl Served) -> Setup {
+        Self::over(database).upstream("app", app).route(
+            "path = '/'
+             upstream = 'app'
+             writable = '*'
+             may = ['cycle', 'flush', 'expiry']",
+        )
+    }
+
+    /// The same with an empty database of its own.
+    pub fn alone(app: &impl Served) -> Setup {
+        let database = Database::sqlite();
+        let setup = Self::before(&database, app);
+        Setup {
+            database: Some(Arc::new(database)),
+            ..setup
+        }
+    }
+
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+}
+
+impl Served for Gateway {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Served for Health {
+    fn address(&self) -> SocketAddr {
+        self.0
+    }
+}
+
+/// A configuration that is being written.
+#[derive(Clone)]
+pub struct Setup {
+    top: String,
+    listener: String,
+    sections: BTreeMap<String, String>,
+    routes: Vec<String>,
+    environment: BTreeMap<String, OsString>,
+    arguments: Vec<String>,
+    /// Where the database is this configuration's own.
+    database: Option<Arc<Database>>,
+}
+
+impl Setup {
+    /// A configuration for the database at `url`.
+    pub fn new(url: &str) -> Self {
+        Self {
+            top: String::new(),
+            listener: "127.0.0.1:0".to_owned(),
+            sections: BTreeMap::new(),
+            routes: Vec::new(),
+            environment: BTreeMap::new(),
+            arguments: Vec::new(),
+            database: None,
+        }
+        .line("health", "address = '127.0.0.1:0'")
+        .line("gateway", &format!("issuer = '{ISSUER}'"))
+        .line("django", "database = { env = 'DATABASE_URL' }")
+        .line("django", "secret_key = { env = 'DJANGO_SECRET_KEY' }")
+        .line("django.cookie", "")
+        .env("DATABASE_URL", url)
+        .env("DJANGO_SECRET_KEY", SECRET_KEY)
+    }
+
+    /// Adds a line before all sections.
+    pub fn top(mut self, line: &str) -> Self {
+        self.top.push_str(&format!("{line}\n"));
+        self
+    }
+
+    /// Adds a line to a section.
+    pub fn line(mut self, section: &str, line: &str) -> Self {
+        self.sections
+            .entry(section.to_owned())
+            .or_default()
+            .push_str(&format!("{line}\n"));
+        self
+    }
+
+    /// Writes a section anew.
+    pub fn replace(mut self, section: &str, lines: &str) -> Self {
+        self.sections
+            .insert(section.to_owned(), format!("{lines}\n"));
+        self
+    }
+
+    /// Listens here.
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listener = address.to_owned();
+        self
+    }
+
+    /// Adds an upstream with a key of its own.
+    pub fn upstream(self, name: &str, server: &impl Served) -> Self {
+        self.upstream_at(name, server.address())
+    }
+
+    pub fn upstream_at(self, name: &str, address: SocketAddr) -> Self {
+        let section = format!("upstream.{name}");
+        let variable = format!("{}_KEY", name.to_uppercase());
+        let key = format!(
+            "keys = [{{ kid = '{}', secret = {{ env = '{variable}' }} }}]",
+            token::kid(name)
+        );
+        self.line(&section, &format!("servers = ['{address}']"))
+            .line(&section, &key)
+            .env(&variable, &token::secret(name))
+    }
+
+    /// Adds the Django site itself.
+    pub fn django(self, name: &str, server: &impl Served) -> Self {
+        let section = format!("upstream.{name}");
+        self.line(&section, &format!("servers = ['{}']", server.address()))
+            .line(&section, "django = true")
+    }
+
+    /// Adds a route.
+    pub fn route(mut self, lines: &str) -> Self {
+        self.routes.push(lines.to_owned());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Takes a variable from the environment.
+    pub fn no_env(mut self, name: &str) -> Self {
+        self.environment.remove(name);
+        self
+    }
+
+    pub fn secret_key(self, secret_key: &str) -> Self {
+        self.env("DJANGO_SECRET_KEY", secret_key)
+    }
+
+    /// Adds an argument of `run`.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// The text of `gateway.toml`.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "{}\n[[listener]]\naddress = '{}'\n",
+            self.top, self.listener
+        );
+        for (name, lines) in &self.sections {
+            text.push_str(&format!("\n[{name}]\n{lines}"));
+        }
+        for route in &self.routes {
+            text.push_str(&format!("\n[[route]]\n{route}\n"));
+        }
+        text
+    }
+
+    /// Starts the gateway and waits until it listens.
+    pub fn start(&self) -> Gateway {
+        let folder = tempfile::tempdir().unwrap();
+        let file = self.write(folder.path());
+        let process = Process::start(
+            self.command("run")
+                .arg("--config")
+                .arg(file)
+                .args(&self.arguments),
+        );
+        let address = process.address_after("listening on ");
+        let health = Health(process.address_after("health on "));
+        Gateway {
+            address,
+            health,
+            process,
+            _folder: folder,
+            _database: self.database.clone(),
+        }
+    }
+
+    /// Runs the gateway where it is expected to end by itself.
+    pub fn fails(&self) -> Output {
+        let folder = tempfile::tempdir().unwrap();
+        let file = self.write(folder.path());
+        ended(
+            self.command("run")
+                .arg("--config")
+                .arg(file)
+                .args(&self.arguments),
+        )
+    }
+
+    /// Writes the configuration into a folder.
+    pub fn write(&self, folder: &Path) -> PathBuf {
+        let file = folder.join("gateway.toml");
+        std::fs::write(&file, self.text()).unwrap();
+        file
+    }
+
+    /// The program with this configuration's environment.
+    pub fn command(&self, subcommand: &str) -> Command {
+        let mut command = program();
+        command.arg(subcommand).envs(&self.environment);
+        command
+    }
+}
+
+/// The compiled program.
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_session-gateway"))
+}
+
+/// Runs a command that ends by itself within the tests' patience.
+pub fn ended(command: &mut Command) -> Output {
+    let (done, output) = std::sync::mpsc::channel();
+    let mut child = command
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = child.id();
+    let read = |stream: Option<Box<dyn std::io::Read + Send>>| {
+        let mut stream = stream.unwrap();
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = stream.read_to_end(&mut bytes);
+            bytes
+        })
+    };
+    let stdout = read(child.stdout.take().map(|stream| Box::new(stream) as _));
+    let stderr = read(child.stderr.take().map(|stream| Box::new(stream) as _));
+    std::thread::spawn(move || done.send(child.wait().unwrap()));
+    let status = output.recv_timeout(super::PATIENCE).unwrap_or_else(|_| {
+        super::process::signal(id, "KILL");
+        panic!("{command:?} does not end")
+    });
+    Output {
+        status,
+        stdout: stdout.join().unwrap(),
+        stderr: stderr.join().unwrap(),
+    }
+}
