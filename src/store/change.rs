@@ -224,6 +224,7 @@ impl<B: Backend> Changer<B> {
         let Ok(Ok(_permit)) = timeout_at(until, self.permits.acquire()).await else {
             return Err(ChangeError::NotSaved);
         };
+        let mut contended = false;
         loop {
             let fault = match self.attempt(key.as_ref(), plan, until).await {
                 Ok(Ended::Committed(answer)) => return Ok(answer),
@@ -246,9 +247,11 @@ impl<B: Backend> Changer<B> {
                 Fault::Busy => return Err(ChangeError::Busy),
                 // A new key that is taken is drawn again by the plan.
                 Fault::Retry | Fault::Taken if Instant::now() + PAUSE < until => {
-                    tokio::time::sleep(PAUSE).await
+                    contended = true;
+                    tokio::time::sleep(PAUSE).await;
                 }
                 Fault::Retry => return Err(ChangeError::Busy),
+                Fault::Timeout if contended => return Err(ChangeError::Busy),
                 fault => {
                     tracing::warn!(cause = %fault, "a session change was not stored");
                     return Err(ChangeError::NotSaved);
@@ -530,3 +533,6 @@ impl Drop for Running {
         self.0.send_modify(|count| *count -= 1);
     }
 }
+
+#[cfg(test)]
+mod tests;
