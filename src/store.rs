@@ -1,9 +1,8 @@
 //! Django's tables as rows: look up many, change one. No session semantics, no HTTP.
 //!
-//! A [`Store`] has a small runtime of its own, because a socket belongs to the runtime that opened it and a
-//! request's future is dropped when its client leaves. Lookups go through the batcher ([`batch`]), which
-//! never answers from before the question. Changes ([`change`]) lock the row and are carried to their end
-//! whatever becomes of the one who asked.
+//! A request's future is dropped when its client leaves, so no statement runs in one: all of them run in tasks
+//! of the store. Lookups go through the batcher ([`batch`]), which never answers from before the question.
+//! Changes ([`change`]) lock the row and are carried to their end whatever becomes of the one who asked.
 
 pub mod backend;
 pub mod batch;
@@ -120,8 +119,6 @@ pub struct Store {
     engine: Engine,
     state: Arc<State>,
     deadline: Duration,
-    // Last: its drop must not block, and nothing above needs it any more.
-    runtime: Runtime,
 }
 
 enum Engine {
@@ -135,41 +132,24 @@ struct Parts<B: Backend> {
     backend: Arc<B>,
 }
 
-/// Owns the runtime and lets it go without blocking, which an async caller may not do.
-struct Runtime(Option<runtime::Runtime>);
-
-impl Drop for Runtime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// Why a store could not be opened. All of these are definite: no answer at all is not an error here.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The address cannot be understood.
     #[error("{0}")]
     Address(String),
-    /// The operating system gave no thread for the database.
-    #[error("the database thread could not be started: {0}")]
-    Runtime(std::io::Error),
+    /// Not inside a Tokio runtime, on which the connections would live.
+    #[error("a store must be opened inside a Tokio runtime")]
+    NoRuntime,
     /// The database said no.
     #[error("{0}")]
     Refused(String),
 }
 
 impl Store {
-    /// Prepares a store without waiting for the database: see [`Store::first_contact`].
+    /// Prepares a store on the current Tokio runtime, without waiting for the database: see [`Store::first_contact`].
     pub fn open(database: &config::Database, options: Options) -> Result<Self, OpenError> {
-        let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("database")
-            .enable_all()
-            .build()
-            .map_err(OpenError::Runtime)?;
-        let handle = runtime.handle().clone();
+        let handle = runtime::Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let deadline = options.deadline;
         let state = Arc::new(State::default());
         let engine = match database {
@@ -191,7 +171,6 @@ impl Store {
             engine,
             state,
             deadline,
-            runtime: Runtime(Some(runtime)),
         })
     }
 
@@ -230,18 +209,8 @@ impl Store {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        let Some(runtime) = self.runtime.0.as_ref() else {
-            return Ok(());
-        };
-        let mut running = runtime.spawn(task);
-        match tokio::time::timeout(patience, &mut running).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Ok(()),
-            Err(_) => {
-                running.abort();
-                Ok(())
-            }
-        }
+        // No answer in time is no error.
+        tokio::time::timeout(patience, task).await.unwrap_or(Ok(()))
     }
 
     /// The live row of a key, from a snapshot taken after this call. `None`: the primary answered, and there
