@@ -48,7 +48,7 @@ fn all_patches_arrive(engine: Engine, gateways: usize) {
         }
     });
 
-    assert_eq!(database.keys(), [key.clone()], "one row, one key");
+    assert_eq!(database.keys(), [key.as_str()], "one row, one key");
     let session = database.read(&key).unwrap();
     assert_eq!(session["kept"], json!([1.50, "é"]));
     assert_eq!(session["_auth_user_id"], "1");
