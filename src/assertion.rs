@@ -2,7 +2,7 @@
 //!
 //! The claims and their order are [`claims`]; which part of a session is told is [`projection`];
 //! the ids that stand for a session key are [`opaque`]; how a receiver checks all that is
-//! [`verify`]. Here they are signed: HMAC-SHA256 (RFC 7518, 3.2) over `base64url(header) "."
+//! [`mod@verify`]. Here they are signed: HMAC-SHA256 (RFC 7518, 3.2) over `base64url(header) "."
 //! base64url(payload)` (RFC 7515, 5.1), with everything that is the same for each request computed
 //! once.
 

@@ -129,7 +129,7 @@ pub fn set_cookie_name(field: &[u8]) -> &[u8] {
 }
 
 /// Whether a Set-Cookie value of an upstream would set the session cookie, a look-alike of it (see
-/// [`find`]), or a cookie without a name.
+/// [`find`](super::find)), or a cookie without a name.
 pub fn sets_session(name: &str, field: &[u8]) -> bool {
     let set = set_cookie_name(field);
     set.is_empty() || looks_like(name.as_bytes(), set)
