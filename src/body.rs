@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, header::SET_COOKIE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
@@ -68,6 +68,7 @@ pub struct Watch {
     moved: AtomicU64,
     too_large: AtomicBool,
     failed: AtomicBool,
+    finished: AtomicBool,
 }
 
 impl Watch {
@@ -77,6 +78,7 @@ impl Watch {
             moved: AtomicU64::new(0),
             too_large: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
         }
     }
 
@@ -93,6 +95,11 @@ impl Watch {
     /// Whether the client's side of the body failed.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether the whole body was read.
+    pub fn has_finished(&self) -> bool {
+        self.finished.load(Ordering::Relaxed)
     }
 
     fn moved(&self) {
@@ -221,10 +228,18 @@ impl Stream {
         if self.inner.is_end_stream() {
             self.end();
         }
+        // What comes after a request's body is believed by some servers like its head, which was checked.
+        if self.watch.is_some() && frame.is_trailers() {
+            self.end();
+            return Poll::Ready(None);
+        }
         Poll::Ready(Some(Ok(without_reserved_trailers(frame))))
     }
 
     fn end(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.finished.store(true, Ordering::Relaxed);
+        }
         if let Some(at_end) = self.at_end.take() {
             at_end();
         }
@@ -254,7 +269,7 @@ fn without_reserved_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
 fn scrubbed(mut trailers: HeaderMap) -> HeaderMap {
     let reserved: Vec<_> = trailers
         .keys()
-        .filter(|name| reserved::in_response(name.as_str()))
+        .filter(|name| reserved::in_response(name.as_str()) || **name == SET_COOKIE)
         .cloned()
         .collect();
     for name in reserved {

@@ -15,6 +15,7 @@ mod route;
 use std::{net::IpAddr, sync::Arc};
 
 use http::{Request, Response, StatusCode, Uri, header, request::Parts};
+use http_body::Body as _;
 use hyper::body::Incoming;
 
 use self::{
@@ -152,7 +153,7 @@ impl Gateway {
             upstream,
             timeouts: &route.timeouts,
             own_host: *own_host,
-            watch,
+            watch: watch.clone(),
             body_limit: limits.request_body,
         };
         let outgoing = request_of(parts, body);
@@ -180,7 +181,7 @@ impl Gateway {
                 Err(refusal) => return Ok(self.refuse_varying(&refusal, asked, record)),
             }
         }
-        let mut response = answered.into_response(route.timeouts.response_idle);
+        let mut response = answered.into_response(route.timeouts.response_idle, watch);
         self.finish(route, &resolution, set_cookie, &mut response);
         Ok(response)
     }
@@ -212,7 +213,7 @@ impl Gateway {
     ) {
         let headers = response.headers_mut();
         // An upstream that nominates one of our names only loses it, as it would anyway.
-        let _ = fields::strip_hop_by_hop(headers);
+        fields::strip_hop_by_hop(headers);
         fields::scrub(headers, reserved::in_response);
         fields::scrub_trailer(headers);
         if route.session == SessionMode::Pass {
@@ -258,7 +259,12 @@ fn vary(response: &mut Response<Body>) {
         .insert(header::VARY, header::HeaderValue::from_static("Cookie"));
 }
 
-fn request_of(parts: Parts, body: Body) -> Request<Body> {
+fn request_of(mut parts: Parts, body: Body) -> Request<Body> {
+    // Without this hyper would send no body of unknown length with a GET.
+    if body.size_hint().exact().is_none() {
+        let chunked = header::HeaderValue::from_static("chunked");
+        parts.headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.uri_mut() = parts.uri;
@@ -295,9 +301,15 @@ fn check_response(response: &Response<Incoming>, upstream: &str) -> Result<(), R
             .trim_ascii()
             .eq_ignore_ascii_case(b"chunked")
     };
-    let odd_coding = codings.iter().any(|coding| !chunked(coding)) || codings.iter().count() > 1;
+    let is_number = |length: &header::HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    let lengths = headers.get_all(header::CONTENT_LENGTH);
+    let (coding_count, length_count) = (codings.iter().count(), lengths.iter().count());
+    // What hyper has decided for itself, the client would be told in another way (RFC 9112, section 6.3).
+    let odd_framing = coding_count + length_count > 1
+        || !codings.iter().all(chunked)
+        || !lengths.iter().all(is_number);
     // 101 without an Upgrade of ours, or an interim answer that came as the final one.
-    if odd_coding || response.status().is_informational() {
+    if odd_framing || response.status().is_informational() {
         tracing::warn!(
             upstream,
             status = response.status().as_u16(),

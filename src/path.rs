@@ -323,9 +323,6 @@ fn decode(spelling: &[u8]) -> Result<Vec<u8>, BadPath> {
         let byte = match first {
             b'%' => {
                 let (byte, after) = escape(after).ok_or(BadPath::Escape)?;
-                if byte == b'%' && after.first_chunk().is_some_and(is_special_hex) {
-                    return Err(BadPath::EncodedTwice);
-                }
                 rest = after;
                 byte
             }
@@ -338,6 +335,11 @@ fn decode(spelling: &[u8]) -> Result<Vec<u8>, BadPath> {
             byte if byte.is_ascii_control() => return Err(BadPath::Control),
             byte => decoded.push(byte),
         }
+    }
+    // A server that decodes again would see another path.
+    let mut twice = decoded.windows(3);
+    if twice.any(|piece| piece[0] == b'%' && is_special_hex(&[piece[1], piece[2]])) {
+        return Err(BadPath::EncodedTwice);
     }
     Ok(decoded)
 }

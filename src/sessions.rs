@@ -186,7 +186,7 @@ impl Site {
         match &row.data {
             RowData::Text(text) => self.codec.decode(text),
             RowData::TooLarge => Err(Unreadable::TooLarge),
-            RowData::BadDate => Err(Unreadable::Malformed),
+            RowData::Malformed => Err(Unreadable::Malformed),
         }
     }
 

@@ -46,8 +46,18 @@ pub enum RowData {
     Text(String),
     /// Larger than `limits.session_data`; the database did not send it.
     TooLarge,
-    /// The row's `expire_date` is not one that Django writes (SQLite holds any text).
-    BadDate,
+    /// Not text, or with an `expire_date` that Django does not write.
+    Malformed,
+}
+
+impl SessionRow {
+    /// A row that cannot be taken as it is.
+    fn malformed() -> Self {
+        Self {
+            data: RowData::Malformed,
+            expire_date: DateTime::UNIX_EPOCH,
+        }
+    }
 }
 
 impl fmt::Debug for SessionRow {

@@ -1,6 +1,7 @@
 //! The services behind: which server takes a request, over which connection.
 
 mod connect;
+mod socket;
 
 use std::{
     sync::{
@@ -15,7 +16,10 @@ use hyper::body::Incoming;
 
 use self::connect::Lease;
 pub use self::connect::{Sent, Server, Unsent};
-use crate::{body::Body, config};
+use crate::{
+    body::{Body, Watch},
+    config,
+};
 
 /// One configured upstream.
 #[derive(Debug)]
@@ -40,10 +44,14 @@ impl Upstream {
         }
     }
 
-    /// The next server in turn.
+    /// The next server in turn. One that could not be reached a moment ago is passed over, if there is another.
     pub fn pick(&self) -> Option<&Arc<Server>> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        self.servers.get(turn.checked_rem(self.servers.len())?)
+        let first = turn.checked_rem(self.servers.len())?;
+        let in_turn = || self.servers[first..].iter().chain(&self.servers[..first]);
+        in_turn()
+            .find(|server| !server.is_passed_over())
+            .or_else(|| in_turn().next())
     }
 }
 
@@ -56,11 +64,17 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// The response with its body as it will be streamed to the client; at its end the connection becomes idle.
-    pub fn into_response(self, idle: Duration) -> Response<Body> {
+    /// The response with its body as it will be streamed to the client; at its end the connection becomes idle,
+    /// unless the request's body is still under way then: nobody wants it any more, so it ends with the connection.
+    pub fn into_response(self, idle: Duration, request: Option<Arc<Watch>>) -> Response<Body> {
         let Self { lease, response } = self;
-        let mut response =
-            response.map(|body| Body::response(body, idle, move || lease.give_back()));
+        let mut response = response.map(|body| {
+            Body::response(body, idle, move || {
+                if request.is_none_or(|request| request.has_finished()) {
+                    lease.give_back();
+                }
+            })
+        });
         // The version is that of the sender, and the sender is now this gateway (RFC 9110, section 2.5).
         *response.version_mut() = Version::HTTP_11;
         response

@@ -149,6 +149,7 @@ fn database(value: &Value<'_>, url: &str) -> Result<Database, &'static str> {
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
     match scheme {
         "postgres" | "postgresql" if rest.starts_with("//") && rest.len() > 2 => {
+            postgres(rest)?;
             Ok(Database::Postgres(Secret::from(url)))
         }
         "postgres" | "postgresql" => Err("a PostgreSQL address is postgres://user@host:5432/name"),
@@ -161,6 +162,43 @@ fn database(value: &Value<'_>, url: &str) -> Result<Database, &'static str> {
         }
         _ => Err("this is not a database address: postgres://, postgresql:// or sqlite:"),
     }
+}
+
+/// The parameters of a PostgreSQL address that the driver reads; it logs others with their values.
+const POSTGRES_PARAMETERS: [&str; 12] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "user",
+];
+
+/// Finds what would be taken for something else: parts of a password as the host, for one.
+fn postgres(rest: &str) -> Result<(), &'static str> {
+    let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if rest.contains('#') || address.matches('@').count() > 1 {
+        return Err(
+            "a PostgreSQL address has one @ and no #; in the password they are %40 and %23",
+        );
+    }
+    let known = |pair: &str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        name.is_empty() || POSTGRES_PARAMETERS.contains(&name)
+    };
+    if query.split('&').all(known) {
+        return Ok(());
+    }
+    Err(
+        "a PostgreSQL address takes only these parameters: application_name, dbname, host, hostaddr, \
+         options, password, port, sslcert, sslkey, sslmode, sslrootcert and user",
+    )
 }
 
 /// `sqlite:path`, `sqlite://path` and `sqlite:///path`.

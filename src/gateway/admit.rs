@@ -10,7 +10,7 @@ use http::{
 use ipnet::IpNet;
 
 use super::{
-    fields::{scrub, scrub_trailer, strip_hop_by_hop},
+    fields::{scrub, strip_hop_by_hop},
     respond::Refusal,
 };
 use crate::{error::Code, path::Canonical, reserved};
@@ -19,24 +19,37 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Names with which a proxy tells a server who asks and for what; from anybody else they are lies. The last
-/// two make some frameworks serve another path than the one that was routed.
-const TOLD_BY_PROXIES: [&str; 6] = [
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
+/// All names that begin so are a proxy's, in any spelling.
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// More names with which a proxy tells a server who asks and for what; from anybody else they are lies. Some make
+/// a framework serve another path than the one that was routed, take the request for an encrypted one, or believe
+/// a user name.
+const TOLD_BY_PROXIES: [&str; 18] = [
     "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "client-ip",
+    "remote-addr",
+    "remote-user",
+    "x-remote-user",
+    "x-scheme",
+    "x-url-scheme",
+    "front-end-https",
     "x-original-url",
+    "x-original-host",
+    "x-original-uri",
     "x-rewrite-url",
+    "script-name",
 ];
 
-/// Other spellings of forwarding that the gateway does not speak; nobody's copy passes.
-const NEVER_PASSED: [&str; 4] = [
-    "forwarded",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-server",
-];
+/// Names that pass in their own spelling only: a server that folds names would take another spelling for them.
+/// `Proxy` becomes the variable HTTP_PROXY there (CVE-2016-5385), and `Forwarded` is not kept up by this gateway.
+const NEVER_FOLDED: [&str; 4] = ["content-length", "transfer-encoding", "host", "cookie"];
+const NEVER_PASSED: [&str; 2] = ["proxy", "forwarded"];
 
 /// What the request asks for, made unambiguous.
 #[derive(Debug)]
@@ -74,11 +87,13 @@ pub fn admit(
     let (path, asterisk) = path(&parts.method, &parts.uri)?;
     let query = parts.uri.query().map(str::to_owned);
     let trailers = accepts_trailers(&parts.headers);
-    strip_hop_by_hop(&mut parts.headers).map_err(|_| {
-        bad_request("the Connection field names a field that belongs to the gateway")
-    })?;
+    if strip_hop_by_hop(&mut parts.headers) {
+        return Err(bad_request(
+            "its Connection field names a field that belongs to the gateway",
+        ));
+    }
     scrub(&mut parts.headers, reserved::in_request);
-    scrub_trailer(&mut parts.headers);
+    parts.headers.remove(header::TRAILER);
     parts.headers.remove(header::EXPECT);
     if trailers {
         parts
@@ -183,12 +198,7 @@ fn host(parts: &Parts) -> Result<(Option<HeaderValue>, String), Refusal> {
     let authority = Authority::try_from(field.as_bytes()).map_err(|_| wrong())?;
     let host = authority.host();
     let port = &authority.as_str()[host.len()..];
-    let port_is_right = port.is_empty()
-        || port
-            .strip_prefix(':')
-            .is_some_and(|port| !port.is_empty() && port.parse::<u16>().is_ok());
-    // What stands before an @ would be taken for the host by some.
-    if authority.as_str().contains('@') || host.is_empty() || !port_is_right || host.contains('%') {
+    if !is_host(host) || !is_port(port) {
         return Err(wrong());
     }
     if let Some(target) = parts.uri.authority()
@@ -198,6 +208,30 @@ fn host(parts: &Parts) -> Result<(Option<HeaderValue>, String), Refusal> {
     }
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     Ok((Some(field.clone()), host))
+}
+
+/// A name without empty labels (but a final dot), or an IPv6 address in brackets. What RFC 3986 allows beyond
+/// that is no host anywhere, and is read in different ways.
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        return address.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    let name = host.strip_suffix('.').unwrap_or(host);
+    name.split('.').all(|label| {
+        let is_right = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        !label.is_empty() && label.bytes().all(is_right)
+    })
+}
+
+/// Nothing, or a colon and a number.
+fn is_port(port: &str) -> bool {
+    port.is_empty()
+        || port.strip_prefix(':').is_some_and(|port| {
+            port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+        })
 }
 
 fn path(method: &Method, uri: &Uri) -> Result<(Canonical, bool), Refusal> {
@@ -237,12 +271,24 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 
 fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) {
     scrub(headers, |name| {
+        if let Some(start) = name.get(..FORWARDED_PREFIX.len())
+            && reserved::folds_to(start, FORWARDED_PREFIX)
+        {
+            return !trust
+                || name.contains(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
+        }
+        if let Some(told) = TOLD_BY_PROXIES
+            .iter()
+            .find(|told| reserved::folds_to(name, told))
+        {
+            return !trust || name != *told;
+        }
         NEVER_PASSED
             .iter()
             .any(|told| reserved::folds_to(name, told))
-            || TOLD_BY_PROXIES
+            || NEVER_FOLDED
                 .iter()
-                .any(|told| reserved::folds_to(name, told) && !(trust && name == *told))
+                .any(|own| name != *own && reserved::folds_to(name, own))
     });
 }
 

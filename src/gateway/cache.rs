@@ -43,6 +43,15 @@ pub fn protect(headers: &mut HeaderMap, personal: Personal) {
 /// Appends `Cookie` to Vary as Django's `patch_vary_headers` (django/utils/cache.py) does: the order is kept,
 /// and a `*` is all that is left.
 fn vary_by_cookie(headers: &mut HeaderMap) {
+    // What cannot be read may say anything; `*` says the most.
+    if headers
+        .get_all(header::VARY)
+        .iter()
+        .any(|value| value.to_str().is_err())
+    {
+        headers.insert(header::VARY, HeaderValue::from_static("*"));
+        return;
+    }
     let mut names: Vec<String> = Vec::new();
     for value in headers
         .get_all(header::VARY)
@@ -72,6 +81,14 @@ fn vary_by_cookie(headers: &mut HeaderMap) {
 
 /// The upstream's directives without those that speak to shared caches, and with `private`.
 fn private(headers: &HeaderMap) -> HeaderValue {
+    // What cannot be read may be a `no-store`.
+    if headers
+        .get_all(header::CACHE_CONTROL)
+        .iter()
+        .any(|value| value.to_str().is_err())
+    {
+        return HeaderValue::from_static("private, no-store");
+    }
     let mut kept = String::from("private");
     for value in headers
         .get_all(header::CACHE_CONTROL)

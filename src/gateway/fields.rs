@@ -16,16 +16,10 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// `Connection` nominates a name that only the gateway may set: an attempt to have it removed on the way.
-#[derive(Debug, PartialEq, Eq)]
-pub struct NominatesReserved;
-
-/// Removes what ends here: the usual fields and everything that `Connection` nominates.
-///
-/// # Errors
-///
-/// A nomination of a reserved name, in any spelling; nothing is promised about the map then.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), NominatesReserved> {
+/// Removes what ends here: the usual fields and everything that `Connection` nominates. Whether it nominates a
+/// name that only the gateway may set, in any spelling: an attempt to have that removed on the way.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
+    let mut nominates_reserved = false;
     let mut nominated: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
         for name in value
@@ -33,18 +27,14 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Result<(), NominatesReserved
             .split(|byte| *byte == b',')
             .map(<[u8]>::trim_ascii)
         {
-            if std::str::from_utf8(name).is_ok_and(reserved::in_response) {
-                return Err(NominatesReserved);
-            }
-            if let Ok(name) = HeaderName::from_bytes(name) {
-                nominated.push(name);
-            }
+            nominates_reserved |= std::str::from_utf8(name).is_ok_and(reserved::in_response);
+            nominated.extend(HeaderName::from_bytes(name));
         }
     }
     for name in nominated.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
-    Ok(())
+    nominates_reserved
 }
 
 /// Removes every field whose name is `reserved`.
@@ -105,18 +95,22 @@ mod tests {
             ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
-        assert_eq!(strip_hop_by_hop(&mut headers), Ok(()));
+        assert!(!strip_hop_by_hop(&mut headers));
         assert_eq!(headers.len(), 1);
         assert!(headers.contains_key("accept"));
     }
 
     #[test]
-    fn a_nominated_reserved_name_is_refused() {
+    fn a_nominated_reserved_name_is_told_and_everything_is_removed_all_the_same() {
         for value in ["x-session", "close, X_Session-Set", "X.SESSION"] {
-            let mut headers = map(&[("connection", value)]);
-            assert_eq!(
-                strip_hop_by_hop(&mut headers),
-                Err(NominatesReserved),
+            let mut headers = map(&[
+                ("connection", value),
+                ("upgrade", "h2c"),
+                ("x-session", "1"),
+            ]);
+            assert!(strip_hop_by_hop(&mut headers), "{value}");
+            assert!(
+                !headers.contains_key("connection") && !headers.contains_key("upgrade"),
                 "{value}"
             );
         }

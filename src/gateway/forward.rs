@@ -68,13 +68,7 @@ impl Forward<'_> {
                 (Sent::NotSent(request), _) if !second => *request,
                 // The server closed a connection that had been idle, and nothing depends on how often this
                 // request is carried out.
-                (
-                    Sent::Broken {
-                        error,
-                        reused: true,
-                    },
-                    Some(spare),
-                ) if !error.is_parse() => spare,
+                (Sent::Broken { crossed: true, .. }, Some(spare)) => spare,
                 (Sent::NotSent(_), _) => {
                     return Err(self.unreachable("the connection was closed at once"));
                 }

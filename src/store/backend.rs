@@ -45,6 +45,9 @@ pub enum Fault {
     /// Somebody else holds the row or the file.
     #[error("the row is locked by another transaction")]
     Busy,
+    /// The table was altered under a prepared statement: another connection will do.
+    #[error("the table was altered")]
+    Altered,
     /// Deadlock or serialization failure: the whole transaction can be tried again.
     #[error("the transaction met another one")]
     Retry,
@@ -56,7 +59,10 @@ pub enum Fault {
 impl Fault {
     /// Whether the connection must not be used again.
     pub fn breaks_connection(&self) -> bool {
-        matches!(self, Self::Away(_) | Self::Timeout | Self::ReadOnly)
+        matches!(
+            self,
+            Self::Away(_) | Self::Timeout | Self::ReadOnly | Self::Altered
+        )
     }
 }
 

@@ -74,12 +74,7 @@ impl Batcher {
         let (queue, questions) = mpsc::channel(options.lookup_queue);
         let questions = Arc::new(Mutex::new(questions));
         for _ in 0..options.connections {
-            let worker = Worker {
-                backend: backend.clone(),
-                connection: None,
-                state: state.clone(),
-            };
-            runtime.spawn(worker.run(questions.clone()));
+            runtime.spawn(supervise(backend.clone(), state.clone(), questions.clone()));
         }
         Self {
             queue,
@@ -128,6 +123,28 @@ impl Batcher {
 
 /// Those who wait for one answer.
 type Replies<T> = Vec<oneshot::Sender<Result<Option<T>, LookupError>>>;
+
+/// Keeps one worker at work. A panic in a driver costs the questions of one batch, which are answered as
+/// unavailable because their senders are dropped; it must not take the lookups of everybody with it.
+async fn supervise<B: Backend>(
+    backend: Arc<B>,
+    state: Arc<State>,
+    questions: Arc<Mutex<mpsc::Receiver<Asked>>>,
+) {
+    loop {
+        let worker = Worker {
+            backend: backend.clone(),
+            connection: None,
+            state: state.clone(),
+        };
+        match tokio::spawn(worker.run(questions.clone())).await {
+            Err(error) if error.is_panic() => {
+                tracing::error!("a database worker failed; another one takes its place");
+            }
+            _ => return,
+        }
+    }
+}
 
 struct Worker<B: Backend> {
     backend: Arc<B>,
@@ -200,7 +217,7 @@ impl<B: Backend> Worker<B> {
             self.state.failed(&fault);
             match fault {
                 Fault::Busy | Fault::Retry => {}
-                Fault::Away(_) | Fault::ReadOnly if !second => second = true,
+                Fault::Away(_) | Fault::ReadOnly | Fault::Altered if !second => second = true,
                 _ => return Err(LookupError::Unavailable),
             }
         }

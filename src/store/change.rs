@@ -191,13 +191,17 @@ impl<B: Backend> Changer<B> {
         until: Instant,
     ) -> Result<P::Answer, ChangeError> {
         let Some(key) = key else {
-            return self.carry_out(None, &mut plan, until).await;
+            return self.carry_out(None, &mut plan, until, false).await;
         };
         let place = self.join_line(key)?;
-        let Ok(_turn) = timeout_at(until, place.line.lock()).await else {
-            return Err(ChangeError::Busy);
+        let (_turn, waited) = match place.line.try_lock() {
+            Ok(turn) => (turn, false),
+            Err(_) => match timeout_at(until, place.line.lock()).await {
+                Ok(turn) => (turn, true),
+                Err(_) => return Err(ChangeError::Busy),
+            },
         };
-        self.carry_out(Some(key), &mut plan, until).await
+        self.carry_out(Some(key), &mut plan, until, waited).await
     }
 
     fn join_line(&self, key: SessionKey) -> Result<Place<'_>, ChangeError> {
@@ -220,11 +224,17 @@ impl<B: Backend> Changer<B> {
         key: Option<SessionKey>,
         plan: &mut P,
         until: Instant,
+        waited: bool,
     ) -> Result<P::Answer, ChangeError> {
+        // Whoever had to wait for others of this session, and then runs out of time, met a busy session.
+        let mut contended = waited;
         let Ok(Ok(_permit)) = timeout_at(until, self.permits.acquire()).await else {
-            return Err(ChangeError::NotSaved);
+            return Err(if contended {
+                ChangeError::Busy
+            } else {
+                ChangeError::NotSaved
+            });
         };
-        let mut contended = false;
         loop {
             let fault = match self.attempt(key.as_ref(), plan, until).await {
                 Ok(Ended::Committed(answer)) => return Ok(answer),
@@ -246,7 +256,7 @@ impl<B: Backend> Changer<B> {
             match fault {
                 Fault::Busy => return Err(ChangeError::Busy),
                 // A new key that is taken is drawn again by the plan.
-                Fault::Retry | Fault::Taken if Instant::now() + PAUSE < until => {
+                Fault::Retry | Fault::Taken | Fault::Altered if Instant::now() + PAUSE < until => {
                     contended = true;
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -306,7 +316,8 @@ impl<B: Backend> Changer<B> {
                 self.keep(pooled);
                 Ok(Ended::Committed(answer))
             }
-            Err(fault @ (Fault::Retry | Fault::Busy | Fault::Refused(_) | Fault::Taken)) => {
+            // Definite: rolled back. Every other error leaves open what the server has done.
+            Err(fault @ (Fault::Retry | Fault::Busy | Fault::Taken)) => {
                 self.roll_back(pooled, &fault, until).await;
                 Err(fault)
             }

@@ -70,12 +70,15 @@ impl Postgres {
             .disable_statement_logging();
         let table = &options.table;
         let data = "CASE WHEN octet_length(session_data) <= $3 THEN session_data END";
+        // 'infinity' and far years are dates to PostgreSQL only.
+        let date = "CASE WHEN isfinite(expire_date) AND expire_date < '9999-01-01'::timestamptz \
+                    THEN expire_date END";
         Ok(Self {
             options: connect,
             session_data: i32::try_from(options.session_data).unwrap_or(i32::MAX),
             lookup_sessions: Sql::new(format!(
                 "SELECT NULL, NULL, NULL, {READ_ONLY} UNION ALL \
-                 SELECT session_key, {data}, expire_date, NULL FROM {table} \
+                 SELECT session_key, {data}, {date}, NULL FROM {table} \
                  WHERE session_key = ANY($1) AND expire_date > $2"
             )),
             lookup_users: Sql::new(format!(
@@ -83,7 +86,7 @@ impl Postgres {
                  SELECT id::bigint, password, is_active, NULL FROM auth_user WHERE id = ANY($1)"
             )),
             lock: Sql::new(format!(
-                "SELECT session_key, {data}, expire_date FROM {table} \
+                "SELECT session_key, {data}, {date} FROM {table} \
                  WHERE session_key = $1 AND expire_date > $2 FOR UPDATE"
             )),
             user: Sql::new(
@@ -100,6 +103,17 @@ impl Postgres {
             )),
             delete: Sql::new(format!("DELETE FROM {table} WHERE session_key = $1")),
         })
+    }
+
+    /// Where the server is, without who logs in there.
+    fn address(&self) -> String {
+        match self.options.get_socket() {
+            Some(socket) => format!("PostgreSQL at {}", socket.display()),
+            None => {
+                let (host, port) = (self.options.get_host(), self.options.get_port());
+                format!("PostgreSQL at {host}:{port}")
+            }
+        }
     }
 
     async fn sessions(
@@ -164,8 +178,11 @@ impl Backend for Postgres {
 
     async fn connect(&self) -> Result<PgConnection, Fault> {
         match tokio::time::timeout(CONNECT, PgConnection::connect_with(&self.options)).await {
-            Ok(connected) => connected.map_err(connect_fault),
-            Err(_) => Err(Fault::Away("no connection within 1 s".into())),
+            Ok(connected) => connected.map_err(|error| connect_fault(error, &self.address())),
+            Err(_) => Err(Fault::Away(format!(
+                "no connection to {} within 1 s",
+                self.address()
+            ))),
         }
     }
 
@@ -286,7 +303,10 @@ async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<(), Fau
 
 fn session_row(row: &PgRow) -> Result<SessionRow, Fault> {
     let data: Option<String> = row.try_get(1).map_err(fault)?;
-    let expire_date = row.try_get(2).map_err(fault)?;
+    let expire_date: Option<DateTime<Utc>> = row.try_get(2).map_err(fault)?;
+    let Some(expire_date) = expire_date else {
+        return Ok(SessionRow::malformed());
+    };
     Ok(SessionRow {
         data: data.map_or(RowData::TooLarge, RowData::Text),
         expire_date,
@@ -301,7 +321,7 @@ fn user_row(row: &PgRow) -> Result<UserRow, Fault> {
 }
 
 /// A failure to connect: the server's definite no, or nobody there.
-fn connect_fault(error: sqlx::Error) -> Fault {
+fn connect_fault(error: sqlx::Error, address: &str) -> Fault {
     match &error {
         // 28: login refused. 3D: no such database. 57P03 (starting up) and 53 (too many) pass by themselves.
         sqlx::Error::Database(database) => match database.code().as_deref() {
@@ -310,11 +330,11 @@ fn connect_fault(error: sqlx::Error) -> Fault {
             }
             _ => Fault::Away(format!("PostgreSQL says: {}", database.message())),
         },
-        sqlx::Error::Io(error) => Fault::Away(format!("no connection to PostgreSQL: {error}")),
+        sqlx::Error::Io(error) => Fault::Away(format!("no connection to {address}: {error}")),
         sqlx::Error::Tls(error) => {
-            Fault::Refused(format!("no TLS connection to PostgreSQL: {error}"))
+            Fault::Refused(format!("no TLS connection to {address}: {error}"))
         }
-        _ => Fault::Away("no connection to PostgreSQL".into()),
+        _ => Fault::Away(format!("no connection to {address}")),
     }
 }
 
@@ -338,6 +358,8 @@ fn fault(error: sqlx::Error) -> Fault {
         "40001" | "40P01" => Fault::Retry,
         "23505" => Fault::Taken,
         "25006" => Fault::ReadOnly,
+        // "cached plan must not change result type", and a statement that the server no longer has.
+        "0A000" | "26000" => Fault::Altered,
         "57014" => Fault::Timeout,
         code if code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") => {
             Fault::Away(format!("PostgreSQL says: {}", database.message()))

@@ -98,6 +98,16 @@ impl Sqlite {
         }
     }
 
+    fn connect_fault(&self, error: sqlx::Error) -> Fault {
+        match fault(error) {
+            Fault::Away(cause) => {
+                let path = self.path.display();
+                Fault::Refused(format!("the SQLite file {path} cannot be opened: {cause}"))
+            }
+            fault => fault,
+        }
+    }
+
     async fn sessions(
         &self,
         connection: &mut SqliteConnection,
@@ -116,7 +126,7 @@ impl Sqlite {
             for row in query.fetch_all(&mut *connection).await.map_err(fault)? {
                 let key: &str = row.try_get_unchecked(0).map_err(fault)?;
                 if let Some(key) = SessionKey::parse(key.as_bytes()) {
-                    found.sessions.push((key, session_row(&row)?));
+                    found.sessions.push((key, session_row(&row)));
                 }
             }
         }
@@ -138,7 +148,7 @@ impl Sqlite {
             for row in query.fetch_all(&mut *connection).await.map_err(fault)? {
                 found
                     .users
-                    .push((row.try_get_unchecked(0).map_err(fault)?, user_row(&row)?));
+                    .push((row.try_get_unchecked(0).map_err(fault)?, user_row(&row)));
             }
         }
         Ok(())
@@ -170,6 +180,9 @@ impl FileId {
                 _ => Fault::Refused(format!("the SQLite file {path} cannot be read: {error}")),
             }
         })?;
+        if !metadata.is_file() {
+            return Err(Fault::Refused(format!("{} is not a file", path.display())));
+        }
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
@@ -209,7 +222,7 @@ impl Backend for Sqlite {
         let file = FileId::of(&self.path)?;
         let connection = SqliteConnection::connect_with(&options)
             .await
-            .map_err(fault)?;
+            .map_err(|error| self.connect_fault(error))?;
         Ok(Handle { connection, file })
     }
 
@@ -344,25 +357,29 @@ fn padded(statements: &[Sql], count: usize) -> (&Sql, usize) {
     (&statements[place], PADDED[place])
 }
 
-fn session_row(row: &SqliteRow) -> Result<SessionRow, Fault> {
+/// A row of one visitor must not fail the batch of all: what is not text is told as such.
+fn session_row(row: &SqliteRow) -> SessionRow {
     // Unchecked: the declared types are Django's (varchar, text, datetime), the stored ones are text.
-    let data: Option<String> = row.try_get_unchecked(1).map_err(fault)?;
-    let date: String = row.try_get_unchecked(2).map_err(fault)?;
-    let data = data.map_or(RowData::TooLarge, RowData::Text);
-    Ok(match parse_sqlite_text(&date) {
-        Some(expire_date) => SessionRow { data, expire_date },
-        None => SessionRow {
-            data: RowData::BadDate,
-            expire_date: DateTime::UNIX_EPOCH,
-        },
-    })
+    let data: Result<Option<String>, _> = row.try_get_unchecked(1);
+    let date: Result<String, _> = row.try_get_unchecked(2);
+    let date = date.ok().and_then(|date| parse_sqlite_text(&date));
+    let (Ok(data), Some(expire_date)) = (data, date) else {
+        return SessionRow::malformed();
+    };
+    SessionRow {
+        data: data.map_or(RowData::TooLarge, RowData::Text),
+        expire_date,
+    }
 }
 
-fn user_row(row: &SqliteRow) -> Result<UserRow, Fault> {
-    Ok(UserRow {
-        password: row.try_get_unchecked(1).map_err(fault)?,
-        is_active: row.try_get_unchecked(2).map_err(fault)?,
-    })
+/// A user whose row is not what Django writes is not active.
+fn user_row(row: &SqliteRow) -> UserRow {
+    let password = row.try_get_unchecked(1);
+    let is_active = password.is_ok() && row.try_get_unchecked(2).unwrap_or(false);
+    UserRow {
+        password: password.unwrap_or_default(),
+        is_active,
+    }
 }
 
 /// By SQLite's primary result codes (`sqlite3.h`); the extended code's low byte is the primary one.

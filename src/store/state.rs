@@ -63,7 +63,10 @@ impl State {
 
     /// A lookup or a probe had no answer. A locked file is not a failure of the database.
     pub(super) fn failed(&self, fault: &Fault) {
-        if matches!(fault, Fault::Busy | Fault::Retry | Fault::Taken) {
+        if matches!(
+            fault,
+            Fault::Busy | Fault::Retry | Fault::Taken | Fault::Altered
+        ) {
             return;
         }
         let sentence = fault.to_string();

@@ -1,6 +1,7 @@
 //! The tests that run the compiled gateway. `tests/run` starts what stands beside it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access;
 mod attack;
 mod bad_input;
 mod bodies;

@@ -13,23 +13,23 @@ use crate::store::backend::{Found, Proof};
 /// One row of the fake.
 type Row = (String, DateTime<Utc>);
 
-/// What goes wrong at the next commit.
+/// How the next commit is lost.
 #[derive(Clone, Copy, PartialEq)]
-enum AtCommit {
+enum Lost {
     /// The connection breaks before the server has seen it.
-    LostBefore,
+    Before,
     /// The connection breaks after the server has carried it out.
-    LostAfter,
-    /// As `LostAfter`, and then somebody else writes the row.
-    LostThenOverwritten,
-    /// As `LostBefore`, and the server stays away.
-    LostForGood,
+    After,
+    /// As `After`, and then somebody else writes the row.
+    ThenOverwritten,
+    /// As `Before`, and the server stays away.
+    ForGood,
 }
 
 #[derive(Default)]
 struct World {
     rows: HashMap<SessionKey, Row>,
-    at_commit: Vec<AtCommit>,
+    at_commit: Vec<Lost>,
     at_lock: Vec<Fault>,
     begun: usize,
     is_away: bool,
@@ -139,20 +139,17 @@ impl Backend for Fake {
     async fn commit(&self, copy: &mut Copy) -> Result<(), Fault> {
         let mut world = self.world();
         let lost = world.at_commit.pop();
-        if matches!(
-            lost,
-            None | Some(AtCommit::LostAfter | AtCommit::LostThenOverwritten)
-        ) {
+        if matches!(lost, None | Some(Lost::After | Lost::ThenOverwritten)) {
             world.rows = std::mem::take(&mut copy.0);
         }
         match lost {
             None => return Ok(()),
-            Some(AtCommit::LostThenOverwritten) => {
+            Some(Lost::ThenOverwritten) => {
                 for row in world.rows.values_mut() {
                     row.0 = "somebody else's".into();
                 }
             }
-            Some(AtCommit::LostForGood) => world.is_away = true,
+            Some(Lost::ForGood) => world.is_away = true,
             Some(_) => {}
         }
         Err(Fault::Away("the connection broke".into()))
@@ -241,7 +238,7 @@ async fn run(
     .await
 }
 
-fn world(at_commit: &[AtCommit]) -> Fake {
+fn world(at_commit: &[Lost]) -> Fake {
     let fake = Fake::default();
     fake.world().rows.insert(old_key(), ("old".into(), later()));
     fake.world().at_commit = at_commit.to_vec();
@@ -272,11 +269,11 @@ fn wanted(place: usize) -> Vec<(SessionKey, String)> {
 #[tokio::test]
 async fn a_commit_whose_answer_was_lost_is_found_to_have_happened() {
     for (place, decision) in DECISIONS.into_iter().enumerate() {
-        let fake = world(&[AtCommit::LostAfter]);
+        let fake = world(&[Lost::After]);
         assert_eq!(run(&fake, Some(old_key()), decision).await, Ok(true));
         assert_eq!(contents(&fake), wanted(place));
     }
-    let fake = world(&[AtCommit::LostAfter]);
+    let fake = world(&[Lost::After]);
     assert_eq!(run(&fake, None, replace).await, Ok(false));
     assert_eq!(contents(&fake).len(), 2);
 }
@@ -284,7 +281,7 @@ async fn a_commit_whose_answer_was_lost_is_found_to_have_happened() {
 #[tokio::test]
 async fn a_commit_that_never_arrived_is_tried_again() {
     for (place, decision) in DECISIONS.into_iter().enumerate() {
-        let fake = world(&[AtCommit::LostBefore]);
+        let fake = world(&[Lost::Before]);
         assert_eq!(run(&fake, Some(old_key()), decision).await, Ok(true));
         assert_eq!(contents(&fake), wanted(place));
     }
@@ -292,7 +289,7 @@ async fn a_commit_that_never_arrived_is_tried_again() {
 
 #[tokio::test]
 async fn what_somebody_else_wrote_after_a_lost_commit_is_never_overwritten() {
-    let fake = world(&[AtCommit::LostThenOverwritten]);
+    let fake = world(&[Lost::ThenOverwritten]);
     assert_eq!(
         run(&fake, Some(old_key()), update).await,
         Err(ChangeError::Unknown)
@@ -302,7 +299,7 @@ async fn what_somebody_else_wrote_after_a_lost_commit_is_never_overwritten() {
 
 #[tokio::test]
 async fn an_outcome_that_cannot_be_learned_is_said_to_be_unknown() {
-    let fake = world(&[AtCommit::LostForGood]);
+    let fake = world(&[Lost::ForGood]);
     assert_eq!(
         run(&fake, Some(old_key()), update).await,
         Err(ChangeError::Unknown)
