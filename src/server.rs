@@ -22,6 +22,10 @@ use tokio::{
 
 use crate::{admin::health, config::Config, gateway::Gateway};
 
+/// Most time from the start of a connection to the end of its first request's head. Later heads have
+/// `timeouts.idle`, which hyper counts from the end of the answer before.
+const FIRST_HEAD: Duration = Duration::from_secs(10);
+
 /// After an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -212,7 +216,9 @@ async fn serve(
 ) {
     // Small answers must not wait for the acknowledgement of the ones before.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
+    let begun = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        begun.store(true, Ordering::Relaxed);
         let gateway = gateway.clone();
         async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, peer.ip()).await) }
     });
@@ -223,11 +229,22 @@ async fn serve(
         .max_header_size(settings.request_head)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told_to_stop(&mut stopped) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut first_head = pin!(tokio::time::sleep(FIRST_HEAD));
+    let (mut waiting, mut stopping) = (true, false);
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = told_to_stop(&mut stopped), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = first_head.as_mut(), if waiting => {
+                waiting = false;
+                if !begun.load(Ordering::Relaxed) {
+                    tracing::debug!("a client connection brought no request in time");
+                    return;
+                }
+            }
         }
     };
     if let Err(error) = ended {
