@@ -8,6 +8,7 @@ pub mod backend;
 pub mod batch;
 pub mod change;
 mod postgres;
+mod sql;
 mod sqlite;
 mod state;
 

@@ -1,10 +1,10 @@
 //! PostgreSQL.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Executor, Row, SqlSafeStr, SqlStr,
+    ConnectOptions, Connection, Executor, Row,
     postgres::{PgConnectOptions, PgConnection, PgRow},
 };
 
@@ -12,6 +12,7 @@ use super::{
     Options, RowData, SessionRow, UserRow,
     backend::{Backend, Fault, Found, Proof},
     change::NewRow,
+    sql::Sql,
 };
 use crate::{config::Secret, session::SessionKey};
 
@@ -31,20 +32,6 @@ pub struct Postgres {
     update: Sql,
     touch: Sql,
     delete: Sql,
-}
-
-/// Shared text of one statement. Built from a table name that was checked to be a plain identifier.
-#[derive(Clone, Debug)]
-struct Sql(Arc<str>);
-
-impl Sql {
-    fn new(text: String) -> Self {
-        Self(text.into())
-    }
-
-    fn text(&self) -> SqlStr {
-        AssertSqlSafe(self.0.clone()).into_sql_str()
-    }
 }
 
 /// True where the server may lag behind the primary. It comes with every answer, also when no row matches.

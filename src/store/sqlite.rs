@@ -9,13 +9,12 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Row, SqlSafeStr, SqlStr,
+    ConnectOptions, Connection, Row,
     sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow},
 };
 
@@ -23,6 +22,7 @@ use super::{
     Options, RowData, SessionRow, UserRow,
     backend::{Backend, Fault, Found, Proof},
     change::NewRow,
+    sql::Sql,
 };
 use crate::{
     django::expiry::{parse_sqlite_text, sqlite_text},
@@ -44,20 +44,6 @@ pub struct Sqlite {
     update: Sql,
     touch: Sql,
     delete: Sql,
-}
-
-/// Shared text of one statement. Built from a table name that was checked to be a plain identifier.
-#[derive(Clone, Debug)]
-struct Sql(Arc<str>);
-
-impl Sql {
-    fn new(text: String) -> Self {
-        Self(text.into())
-    }
-
-    fn text(&self) -> SqlStr {
-        AssertSqlSafe(self.0.clone()).into_sql_str()
-    }
 }
 
 impl Sqlite {
