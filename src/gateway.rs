@@ -34,6 +34,7 @@ use crate::{
     config::{Config, Route, SessionMode},
     django::cookie,
     error::Code,
+    path::EncodedSlashes,
     reserved,
     sessions::Sessions,
     upstream::Upstream,
@@ -85,9 +86,16 @@ impl Gateway {
     ) -> Response<Body> {
         let asked = Asked::new(request.headers(), &self.config.gateway.issuer);
         let mut record = Record::new(request.method().clone(), peer);
-        let response = match self.trip(request, peer, &asked, &mut record).await {
+        let response = match self.trip(request, peer, &mut record).await {
             Ok(response) => response,
-            Err(refusal) => self.refuse(&refusal, &asked, &mut record),
+            Err(refusal) => {
+                record.code = Some(refusal.code);
+                let mut response = respond::refusal(&refusal, &asked);
+                if record.reads_session {
+                    vary(&mut response);
+                }
+                response
+            }
         };
         record.status = Some(response.status());
         response
@@ -97,7 +105,6 @@ impl Gateway {
         &self,
         request: Request<Incoming>,
         peer: IpAddr,
-        asked: &Asked,
         record: &mut Record,
     ) -> Result<Response<Body>, Refusal> {
         let (mut parts, body) = request.into_parts();
@@ -116,19 +123,16 @@ impl Gateway {
         } = &self.upstreams[route.upstream];
 
         record.upstream.push_str(&upstream.name);
+        record.reads_session = route.session == SessionMode::Read;
+        check_slashes(route, &admitted)?;
         let preflight = authorize::is_preflight(&parts);
-        let resolved = resolve::resolve(&self.sessions, route, preflight, &mut parts.headers).await;
-        let resolution = match resolved {
-            Ok(resolution) => resolution,
-            Err(refusal) => return Ok(self.refuse_varying(&refusal, asked, record)),
-        };
+        let resolution =
+            resolve::resolve(&self.sessions, route, preflight, &mut parts.headers).await?;
 
         let origins = &self.config.gateway.trusted_origins;
         match authorize::authorize(route, &parts, &admitted, origins, preflight, &resolution) {
             Ok(()) => {}
-            Err(Denied::Refused(refusal)) => {
-                return Ok(self.refuse_varying(&refusal, asked, record));
-            }
+            Err(Denied::Refused(refusal)) => return Err(refusal),
             Err(Denied::LoginPage(location)) => {
                 let mut response = respond::login_page(&location)
                     .ok_or_else(|| Refusal::new(Code::LoginRequired, "This needs a login."))?;
@@ -175,11 +179,8 @@ impl Gateway {
                 upstream: &upstream.name,
             };
             let (status, headers) = (answered.response.status(), answered.response.headers());
-            match persist.persist(status, headers, &resolution).await {
-                Ok(cookie) => set_cookie = cookie,
-                // The upstream's response is dropped, and its connection with it.
-                Err(refusal) => return Ok(self.refuse_varying(&refusal, asked, record)),
-            }
+            // On an error the upstream's response is dropped, and its connection with it.
+            set_cookie = persist.persist(status, headers, &resolution).await?;
         }
         let mut response = answered.into_response(route.timeouts.response_idle, watch);
         self.finish(route, &resolution, set_cookie, &mut response);
@@ -194,12 +195,6 @@ impl Gateway {
             let detail = "No route of this gateway matches the host and path.";
             return Err(Refusal::new(Code::NoRoute, detail));
         };
-        if admitted.path.encoded_slash()
-            && route.encoded_slashes == crate::path::EncodedSlashes::Refuse
-        {
-            let detail = "The request was refused: its path has an encoded slash (%2F).";
-            return Err(Refusal::new(Code::BadRequest, detail));
-        }
         Ok(route)
     }
 
@@ -235,22 +230,14 @@ impl Gateway {
             headers.append(header::SET_COOKIE, set_cookie);
         }
     }
+}
 
-    fn refuse(&self, refusal: &Refusal, asked: &Asked, record: &mut Record) -> Response<Body> {
-        record.code = Some(refusal.code);
-        respond::refusal(refusal, asked)
+fn check_slashes(route: &Route, admitted: &Admitted) -> Result<(), Refusal> {
+    if !admitted.path.encoded_slash() || route.encoded_slashes == EncodedSlashes::Keep {
+        return Ok(());
     }
-
-    fn refuse_varying(
-        &self,
-        refusal: &Refusal,
-        asked: &Asked,
-        record: &mut Record,
-    ) -> Response<Body> {
-        let mut response = self.refuse(refusal, asked, record);
-        vary(&mut response);
-        response
-    }
+    let detail = "The request was refused: its path has an encoded slash (%2F).";
+    Err(Refusal::new(Code::BadRequest, detail))
 }
 
 fn vary(response: &mut Response<Body>) {

@@ -334,7 +334,7 @@ fn tell_forwarding(
     }
     let mut protocols = headers.get_all(X_FORWARDED_PROTO).iter();
     let told = protocols.next().filter(|_| protocols.next().is_none());
-    let scheme = if told.is_some_and(|told| told == "https") {
+    let scheme = if told.is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(b"https")) {
         "https"
     } else {
         "http"

@@ -1,6 +1,6 @@
 //! May this caller use this route? The route's `require`, and the cross-site guard.
 
-use http::{HeaderMap, HeaderValue, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 
 use super::{
     admit::Admitted,
@@ -12,6 +12,8 @@ use crate::{
     error::Code,
     path::{encode_component, safe_next},
 };
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Why a request goes no further.
 #[derive(Debug)]
@@ -112,9 +114,9 @@ fn check_site(
     if origin.is_some_and(|origin| trusted_origins.iter().any(|trusted| trusted == origin)) {
         return Ok(());
     }
-    if !preflight && headers.contains_key("sec-fetch-site") {
-        return match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
-            Some(b"same-origin" | b"none") => Ok(()),
+    if !preflight && headers.contains_key(SEC_FETCH_SITE) {
+        return match single(headers, SEC_FETCH_SITE) {
+            Some("same-origin" | "none") => Ok(()),
             _ => foreign(),
         };
     }
@@ -126,7 +128,7 @@ fn check_site(
     }
 }
 
-fn single(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+fn single(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)

@@ -22,6 +22,8 @@ pub struct Record {
     pub path: String,
     /// The upstream's name.
     pub upstream: String,
+    /// Whether the answer depends on the session; not logged.
+    pub reads_session: bool,
     /// The opaque id of the session, as the upstream got it.
     pub sid: Option<String>,
     /// Why the gateway answered itself.
@@ -40,6 +42,7 @@ impl Record {
             host: String::new(),
             path: String::new(),
             upstream: String::new(),
+            reads_session: false,
             sid: None,
             code: None,
             status: None,

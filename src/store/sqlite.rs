@@ -247,9 +247,10 @@ impl Backend for Sqlite {
     }
 
     async fn begin(&self, handle: &mut Handle) -> Result<(), Fault> {
-        handle.is_current(&self.path)?;
         // A deferred BEGIN that reads and then writes fails at once when another has written between.
-        run(&mut handle.connection, "BEGIN IMMEDIATE").await
+        run(&mut handle.connection, "BEGIN IMMEDIATE").await?;
+        // Afterwards: the file may have been replaced while its lock was waited for.
+        handle.is_current(&self.path)
     }
 
     async fn lock(

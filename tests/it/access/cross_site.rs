@@ -225,7 +225,7 @@ fn a_request_that_changes_something_comes_from_an_own_page_or_goes_nowhere() {
             scene.is_refused(with(scene.ask(method, "/"), lines), &what);
         }
     }
-    // Whatever the cookie is worth: what is no session today may be one at the upstream's answer.
+    // Whatever the cookie is worth: the guard does not depend on what the database says of it.
     let unknown = crate::support::database::random_key();
     for cookie in [
         format!("sessionid={unknown}"),

@@ -137,33 +137,36 @@ fn a_change_that_meets_a_replaced_file_is_stored_there_or_refused() {
 
 #[test]
 fn a_change_that_waits_for_a_file_that_is_replaced_is_stored_there_or_refused() {
-    let scene = Scene::start();
-    if std::env::var("PROBE_WAL").is_ok() {
-        scene.database.query("PRAGMA journal_mode=WAL");
-    }
-    scene.write("before");
-    scene.app.take();
-    let copy = scene.database.folder().join("copy");
-    std::fs::copy(scene.database.file(), &copy).unwrap();
-    scene
-        .app
-        .answers(reply(200).set(r#"{"set":{"marker":"two"}}"#));
-    let mut waiting = scene.database.while_locked(&scene.key, || {
-        let waiting = scene.gateway.get("/").session(&scene.key).begin();
-        eventually("the upstream has answered", || {
-            (!scene.app.seen().is_empty()).then_some(())
+    for journal in ["DELETE", "WAL"] {
+        let scene = Scene::start();
+        let file = scene.database.file();
+        scene
+            .database
+            .execute(&format!("PRAGMA journal_mode = {journal}"));
+        scene.write("before");
+        scene.app.take();
+        let copy = scene.database.folder().join("copy");
+        scene.database.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+        std::fs::copy(&file, &copy).unwrap();
+        scene
+            .app
+            .answers(reply(200).set(r#"{"set":{"marker":"two"}}"#));
+        let mut waiting = scene.database.while_locked(&scene.key, || {
+            let waiting = scene.gateway.get("/").session(&scene.key).begin();
+            eventually("the upstream has answered", || {
+                (!scene.app.seen().is_empty()).then_some(())
+            });
+            // The change asks for the old file's lock now. Nothing shows it; too short a pause would only
+            // make this the test above.
+            std::thread::sleep(Duration::from_millis(100));
+            for end in ["-wal", "-shm"] {
+                let _ = std::fs::remove_file(format!("{}{end}", file.display()));
+            }
+            std::fs::rename(&copy, &file).unwrap();
+            waiting
         });
-        // The change now asks for the lock of the old file.
-        std::thread::sleep(Duration::from_millis(100));
-        for end in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(format!("{}{end}", scene.database.file().display()));
-        }
-        std::fs::rename(&copy, scene.database.file()).unwrap();
-        waiting
-    });
-    let a = waiting.answer("GET");
-    eprintln!("PROBE {} {:?} {}", a.status, a.code(), scene.stored());
-    scene.is_stored_or_refused(&a, "two");
+        scene.is_stored_or_refused(&waiting.answer("GET"), "two");
+    }
 }
 
 #[test]
