@@ -16,13 +16,12 @@ use super::{
 };
 use crate::{config::Secret, session::SessionKey};
 
-/// Most time for connecting: a server that is there answers far sooner.
-const CONNECT: Duration = Duration::from_secs(1);
-
 /// PostgreSQL, with the SQL for one session table.
 #[derive(Debug)]
 pub struct Postgres {
     options: PgConnectOptions,
+    /// Most time for connecting; leaves some of the deadline for the statement.
+    connect: Duration,
     session_data: i32,
     lookup_sessions: Sql,
     lookup_users: Sql,
@@ -62,6 +61,7 @@ impl Postgres {
                     THEN expire_date END";
         Ok(Self {
             options: connect,
+            connect: options.deadline * 3 / 4,
             session_data: i32::try_from(options.session_data).unwrap_or(i32::MAX),
             lookup_sessions: Sql::new(format!(
                 "SELECT NULL, NULL, NULL, {READ_ONLY} UNION ALL \
@@ -164,7 +164,7 @@ impl Backend for Postgres {
     type Connection = PgConnection;
 
     async fn connect(&self) -> Result<PgConnection, Fault> {
-        match tokio::time::timeout(CONNECT, PgConnection::connect_with(&self.options)).await {
+        match tokio::time::timeout(self.connect, PgConnection::connect_with(&self.options)).await {
             Ok(connected) => connected.map_err(|error| connect_fault(error, &self.address())),
             Err(_) => Err(Fault::Away(format!(
                 "no connection to {} within 1 s",
