@@ -183,9 +183,14 @@ const POSTGRES_PARAMETERS: [&str; 12] = [
 /// Finds what would be taken for something else: parts of a password as the host, for one.
 fn postgres(rest: &str) -> Result<(), &'static str> {
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
-    if rest.contains('#') || address.matches('@').count() > 1 {
+    let path = address
+        .trim_start_matches('/')
+        .split_once('/')
+        .map_or("", |(_, path)| path);
+    if rest.contains('#') || address.matches('@').count() > 1 || path.contains('@') {
         return Err(
-            "a PostgreSQL address has one @ and no #; in the password they are %40 and %23",
+            "a PostgreSQL address has one @, before the first /, and no #; in the password @, / and # \
+             are %40, %2F and %23",
         );
     }
     let known = |pair: &str| {

@@ -52,18 +52,30 @@ pub fn scrub(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) {
     }
 }
 
-/// Removes a `Trailer` field that announces a reserved name, which the trailers themselves will not have.
-/// The announcement is optional (RFC 9110, section 6.6.2).
+/// Removes reserved names from `Trailer`, which the trailers themselves will not have. The others stay: hyper sends
+/// only what is announced (RFC 9110, section 6.6.2).
 pub fn scrub_trailer(headers: &mut HeaderMap) {
-    let announces = |value: &HeaderValue| {
-        let mut names = value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .map(<[u8]>::trim_ascii);
-        names.any(|name| std::str::from_utf8(name).is_ok_and(reserved::in_response))
+    let is_reserved = |name: &&str| reserved::in_response(name);
+    let announced = |value: &HeaderValue| {
+        let names = value.to_str().unwrap_or_default().split(',').map(str::trim);
+        names.map(str::to_owned).collect::<Vec<_>>()
     };
-    if headers.get_all(header::TRAILER).iter().any(announces) {
-        headers.remove(header::TRAILER);
+    let names: Vec<String> = headers
+        .get_all(header::TRAILER)
+        .iter()
+        .flat_map(announced)
+        .collect();
+    if !names.iter().any(|name| is_reserved(&name.as_str())) {
+        return;
+    }
+    headers.remove(header::TRAILER);
+    let kept: Vec<&str> = names
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !is_reserved(name))
+        .collect();
+    if let (false, Ok(kept)) = (kept.is_empty(), HeaderValue::try_from(kept.join(", "))) {
+        headers.insert(header::TRAILER, kept);
     }
 }
 
@@ -114,5 +126,18 @@ mod tests {
                 "{value}"
             );
         }
+    }
+
+    #[test]
+    fn only_reserved_names_leave_the_announcement_of_trailers() {
+        let mut headers = map(&[
+            ("trailer", "X-Kept, X_Session-Set"),
+            ("trailer", "X-Session"),
+        ]);
+        scrub_trailer(&mut headers);
+        assert_eq!(headers["trailer"], "X-Kept");
+        let mut headers = map(&[("trailer", "X-Session")]);
+        scrub_trailer(&mut headers);
+        assert!(headers.is_empty());
     }
 }

@@ -126,8 +126,8 @@ fn all_are_served(gateway: &Gateway, up: &Upstream) {
     }
 }
 
-/// Answers one request on each connection and closes it when the next one comes, without reading that. Gives the
-/// request lines that it has served, too.
+/// Answers one request on each connection and closes it when the next one comes, without reading that. Gives
+/// the request lines that it has served, too.
 fn closing_when_asked_again() -> (Upstream, Arc<Mutex<Vec<String>>>) {
     let served = Arc::new(Mutex::new(Vec::new()));
     let record = served.clone();
