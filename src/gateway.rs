@@ -14,7 +14,7 @@ mod route;
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{Request, Response, StatusCode, Uri, header, request::Parts};
+use http::{Request, Response, Uri, header, request::Parts};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -84,15 +84,15 @@ impl Gateway {
         request: Request<Incoming>,
         peer: IpAddr,
     ) -> Response<Body> {
-        let asked = Asked::new(request.headers(), &self.config.gateway.issuer);
+        let asked = Asked::new(request.headers());
         let mut record = Record::new(request.method().clone(), peer);
         let response = match self.trip(request, peer, &mut record).await {
             Ok(response) => response,
             Err(refusal) => {
                 record.code = Some(refusal.code);
-                let mut response = respond::refusal(&refusal, &asked);
+                let mut response = respond::refusal(&refusal, &asked, &self.config.gateway.issuer);
                 if record.reads_session {
-                    vary(&mut response);
+                    cache::protect(response.headers_mut(), Personal::No);
                 }
                 response
             }
@@ -136,7 +136,7 @@ impl Gateway {
             Err(Denied::LoginPage(location)) => {
                 let mut response = respond::login_page(&location)
                     .ok_or_else(|| Refusal::new(Code::LoginRequired, "This needs a login."))?;
-                vary(&mut response);
+                cache::protect(response.headers_mut(), Personal::No);
                 return Ok(response);
             }
         }
@@ -169,7 +169,6 @@ impl Gateway {
             })
             .await?;
 
-        check_response(&answered.response, &upstream.name)?;
         let mut set_cookie = None;
         if route.session != SessionMode::Pass {
             let persist = Persist {
@@ -240,12 +239,6 @@ fn check_slashes(route: &Route, admitted: &Admitted) -> Result<(), Refusal> {
     Err(Refusal::new(Code::BadRequest, detail))
 }
 
-fn vary(response: &mut Response<Body>) {
-    response
-        .headers_mut()
-        .insert(header::VARY, header::HeaderValue::from_static("Cookie"));
-}
-
 fn request_of(mut parts: Parts, body: Body) -> Request<Body> {
     // Without this hyper would send no body of unknown length with a GET.
     if body.size_hint().exact().is_none() {
@@ -278,39 +271,6 @@ fn target(route: &Route, admitted: &Admitted) -> Result<Uri, Refusal> {
     })
 }
 
-/// An answer that cannot be passed on as it is.
-fn check_response(response: &Response<Incoming>, upstream: &str) -> Result<(), Refusal> {
-    let headers = response.headers();
-    let codings = headers.get_all(header::TRANSFER_ENCODING);
-    let chunked = |coding: &header::HeaderValue| {
-        coding
-            .as_bytes()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"chunked")
-    };
-    let is_number = |length: &header::HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
-    let lengths = headers.get_all(header::CONTENT_LENGTH);
-    let (coding_count, length_count) = (codings.iter().count(), lengths.iter().count());
-    // What hyper has decided for itself, the client would be told in another way (RFC 9112, section 6.3).
-    let odd_framing = coding_count + length_count > 1
-        || !codings.iter().all(chunked)
-        || !lengths.iter().all(is_number);
-    // 101 without an Upgrade of ours, or an interim answer that came as the final one.
-    if odd_framing || response.status().is_informational() {
-        tracing::warn!(
-            upstream,
-            status = response.status().as_u16(),
-            "an upstream's answer cannot be passed on"
-        );
-        return Err(Refusal::after(
-            Code::UpstreamBadResponse,
-            format!("The answer of the service {upstream} cannot be passed on."),
-            response.status(),
-        ));
-    }
-    Ok(())
-}
-
 /// The gateway alone sets the session cookie. A cookie without a name could pass for it in the next request.
 fn drop_session_cookies(name: &str, headers: &mut http::HeaderMap) {
     let foreign = |value: &header::HeaderValue| cookie::sets_session(name, value.as_bytes());
@@ -327,9 +287,4 @@ fn drop_session_cookies(name: &str, headers: &mut http::HeaderMap) {
     for value in kept {
         headers.append(header::SET_COOKIE, value);
     }
-}
-
-/// Whether an answer of this status stores what it asks for: Django skips 5xx (`SessionMiddleware`).
-fn stores(status: StatusCode) -> bool {
-    !status.is_server_error()
 }

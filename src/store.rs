@@ -203,7 +203,7 @@ impl Store {
         let task = async move {
             let mut refusals = 0;
             loop {
-                let fault = match first_contact(backend.as_ref()).await {
+                let fault = match backend::contact(backend.as_ref()).await {
                     Ok(()) => {
                         state.succeeded();
                         return Ok(());
@@ -296,10 +296,4 @@ impl<B: Backend> Parts<B> {
             backend,
         }
     }
-}
-
-/// Connects and reads once: shows a wrong address, login, table or column, and a server that cannot write.
-async fn first_contact<B: Backend>(backend: &B) -> Result<(), Fault> {
-    let mut connection = backend.connect().await?;
-    backend.check(&mut connection).await
 }

@@ -10,7 +10,7 @@ use http::{
 use ipnet::IpNet;
 
 use super::{
-    fields::{scrub, strip_hop_by_hop},
+    fields::{is_chunked, scrub, strip_hop_by_hop},
     respond::Refusal,
 };
 use crate::{error::Code, path::Canonical, reserved};
@@ -135,12 +135,7 @@ fn check_framing(headers: &HeaderMap, version: Version, limit: Option<u64>) -> R
         if version < Version::HTTP_11 {
             return Err(bad_request("HTTP/1.0 has no Transfer-Encoding").closing());
         }
-        if !coding
-            .as_bytes()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"chunked")
-            || codings.next().is_some()
-        {
+        if !is_chunked(coding) || codings.next().is_some() {
             let detail = "The only Transfer-Encoding that is understood is chunked, once.";
             return Err(Refusal::new(Code::TransferEncoding, detail).closing());
         }

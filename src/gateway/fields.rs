@@ -37,6 +37,14 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
     nominates_reserved
 }
 
+/// Whether a Transfer-Encoding is exactly `chunked`, the only one that is understood here.
+pub fn is_chunked(coding: &HeaderValue) -> bool {
+    coding
+        .as_bytes()
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"chunked")
+}
+
 /// Removes every field whose name is `reserved`.
 pub fn scrub(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) {
     if !headers.keys().any(|name| reserved(name.as_str())) {

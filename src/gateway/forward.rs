@@ -2,10 +2,11 @@
 
 use std::{future::Future, pin::pin, sync::Arc};
 
-use http::{HeaderMap, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
-use super::{admit, respond::Refusal};
+use super::{admit, fields::is_chunked, respond::Refusal};
 use crate::{
     body::{Body, Watch},
     config::Timeouts,
@@ -64,7 +65,10 @@ impl Forward<'_> {
                 return Err(self.too_late());
             };
             request = match (sent, spare) {
-                (Sent::Answered(answered), _) => return Ok(answered),
+                (Sent::Answered(answered), _) => {
+                    check_response(&answered.response, &self.upstream.name)?;
+                    return Ok(answered);
+                }
                 (Sent::NotSent(request), _) if !second => *request,
                 // The server closed a connection that had been idle, and nothing depends on how often this
                 // request is carried out.
@@ -142,6 +146,33 @@ impl Forward<'_> {
             ),
         )
     }
+}
+
+/// An answer that cannot be passed on as it is.
+fn check_response(response: &Response<Incoming>, upstream: &str) -> Result<(), Refusal> {
+    let headers = response.headers();
+    let codings = headers.get_all(header::TRANSFER_ENCODING);
+    let is_number = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
+    let lengths = headers.get_all(header::CONTENT_LENGTH);
+    let (coding_count, length_count) = (codings.iter().count(), lengths.iter().count());
+    // What hyper has decided for itself, the client would be told in another way (RFC 9112, section 6.3).
+    let odd_framing = coding_count + length_count > 1
+        || !codings.iter().all(is_chunked)
+        || !lengths.iter().all(is_number);
+    // 101 without an Upgrade of ours, or an interim answer that came as the final one.
+    if odd_framing || response.status().is_informational() {
+        tracing::warn!(
+            upstream,
+            status = response.status().as_u16(),
+            "an upstream's answer cannot be passed on"
+        );
+        return Err(Refusal::after(
+            Code::UpstreamBadResponse,
+            format!("The answer of the service {upstream} cannot be passed on."),
+            response.status(),
+        ));
+    }
+    Ok(())
 }
 
 fn copy_of(request: &Request<Body>) -> Request<Body> {

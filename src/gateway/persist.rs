@@ -5,7 +5,6 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::{
     resolve::{Caller, Resolution},
     respond::Refusal,
-    stores,
 };
 use crate::{
     config::{Config, Route},
@@ -45,7 +44,8 @@ impl Persist<'_> {
         let Some(field) = fields.next() else {
             return Ok(None);
         };
-        if !stores(status) {
+        // Django saves nothing then either (`SessionMiddleware`).
+        if status.is_server_error() {
             tracing::warn!(
                 upstream = self.upstream,
                 status = status.as_u16(),

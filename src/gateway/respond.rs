@@ -51,30 +51,26 @@ impl Refusal {
     }
 }
 
-/// What of a request shapes the answer to it.
+/// What of a request shapes a refusal of it. Kept as it came: few requests are refused.
 #[derive(Debug, Default)]
 pub struct Asked {
-    /// Whether the client would rather have a page than JSON.
-    pub html: bool,
-    /// The issuer, for `WWW-Authenticate`.
-    pub issuer: String,
+    accept: Vec<HeaderValue>,
 }
 
 impl Asked {
-    /// Looks at `Accept`.
-    pub fn new(headers: &HeaderMap, issuer: &str) -> Self {
+    /// Keeps `Accept`.
+    pub fn new(headers: &HeaderMap) -> Self {
         Self {
-            html: prefers_html(headers),
-            issuer: issuer.to_owned(),
+            accept: headers.get_all(header::ACCEPT).iter().cloned().collect(),
         }
     }
 }
 
 /// The response for a refusal: RFC 9457, or a plain page; marked with `X-Gateway-Error`; never cached.
-pub fn refusal(refusal: &Refusal, asked: &Asked) -> Response<Body> {
+pub fn refusal(refusal: &Refusal, asked: &Asked, issuer: &str) -> Response<Body> {
     let code = refusal.code;
     let status = code.status();
-    let (kind, text) = if asked.html {
+    let (kind, text) = if prefers_html(&asked.accept) {
         ("text/html; charset=utf-8", page(refusal))
     } else {
         ("application/problem+json", problem(refusal))
@@ -97,7 +93,7 @@ pub fn refusal(refusal: &Refusal, asked: &Asked) -> Response<Body> {
         headers.insert(header::RETRY_AFTER, RETRY_AFTER);
     }
     if code == Code::LoginRequired {
-        let challenge = format!("Session realm=\"{}\"", asked.issuer);
+        let challenge = format!("Session realm=\"{issuer}\"");
         if let Ok(challenge) = HeaderValue::from_str(&challenge) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
@@ -177,9 +173,9 @@ fn title(code: Code) -> &'static str {
 
 /// Whether `text/html` is named with a higher weight than JSON (RFC 9110, section 12.5.1). A wildcard speaks
 /// for JSON, which is what programs want.
-fn prefers_html(headers: &HeaderMap) -> bool {
+fn prefers_html(accept: &[HeaderValue]) -> bool {
     let (mut html, mut json) = (0.0_f32, 0.0_f32);
-    for value in headers.get_all(header::ACCEPT) {
+    for value in accept {
         let Ok(value) = value.to_str() else { continue };
         for range in value.split(',') {
             let mut parts = range.split(';').map(str::trim);
@@ -204,9 +200,7 @@ mod tests {
     use super::*;
 
     fn asks_for_html(accept: &str) -> bool {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
-        prefers_html(&headers)
+        prefers_html(&[HeaderValue::from_str(accept).unwrap()])
     }
 
     #[test]
@@ -218,7 +212,7 @@ mod tests {
         assert!(!asks_for_html("*/*"));
         assert!(!asks_for_html("application/json, text/html"));
         assert!(!asks_for_html("text/html;q=0"));
-        assert!(!prefers_html(&HeaderMap::new()));
+        assert!(!prefers_html(&[]));
     }
 
     #[test]
@@ -226,6 +220,7 @@ mod tests {
         let response = refusal(
             &Refusal::new(Code::SessionStoreUnavailable, "away"),
             &Asked::default(),
+            "",
         );
         assert_eq!(response.status(), 503);
         assert_eq!(
@@ -245,7 +240,7 @@ mod tests {
     #[test]
     fn nothing_invites_a_repetition_after_the_upstream_has_acted() {
         let after = Refusal::after(Code::SessionNotSaved, "no", StatusCode::OK);
-        let response = refusal(&after, &Asked::default());
+        let response = refusal(&after, &Asked::default(), "");
         assert_eq!(response.status(), 500);
         assert!(!response.headers().contains_key("retry-after"));
         let Body::Full(bytes) = response.body() else {

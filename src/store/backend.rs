@@ -1,11 +1,14 @@
 //! What a database must be able to do. PostgreSQL and SQLite implement it; tests implement it with fakes.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use chrono::{DateTime, Utc};
 
 use super::{SessionRow, UserRow, change::NewRow};
 use crate::session::SessionKey;
+
+/// A connection is replaced after this time, so that a changed address or role is noticed.
+pub(super) const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
 /// Rows found by one lookup, in any order.
 #[derive(Debug, Default)]
@@ -151,4 +154,10 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         connection: &mut Self::Connection,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
+}
+
+/// Connects and reads once: shows a wrong address, login, table or column, and a server that cannot write.
+pub(super) async fn contact<B: Backend>(backend: &B) -> Result<(), Fault> {
+    let mut connection = backend.connect().await?;
+    backend.check(&mut connection).await
 }

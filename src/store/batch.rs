@@ -5,7 +5,7 @@
 //! its question. A question that arrives while a statement runs waits for the next one: joining the statement
 //! under way would be wrong, because its snapshot may be older. Nothing is cached.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::Utc;
 use tokio::{
@@ -16,15 +16,12 @@ use tokio::{
 
 use super::{
     Options, SessionRow, State, UserRow,
-    backend::{Backend, Fault, Found, Proof},
+    backend::{Backend, CONNECTION_LIFE, Fault, Found, Proof},
 };
 use crate::session::SessionKey;
 
 /// Most questions in one statement. More would make the others' wait longer than it saves.
 const MOST: usize = 128;
-
-/// A connection is replaced after this time, so that a changed address or role is noticed.
-const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
 /// Why a lookup has no answer. Never to be taken for "nobody".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,7 +61,7 @@ impl std::fmt::Debug for Asked {
 }
 
 impl Batcher {
-    /// Starts one worker a connection on the database's runtime.
+    /// Starts one worker a connection on the store's runtime.
     pub fn start<B: Backend>(
         backend: Arc<B>,
         options: &Options,

@@ -20,15 +20,12 @@ use tokio::{
 
 use super::{
     Options, RowData, SessionRow, State, UserRow,
-    backend::{Backend, Fault},
+    backend::{Backend, CONNECTION_LIFE, Fault},
 };
 use crate::session::SessionKey;
 
 /// A connection that was idle for longer is asked whether it is still there before it is trusted.
 const TRUST_IDLE: Duration = Duration::from_secs(1);
-
-/// A connection is replaced after this time, so that a changed address or role is noticed.
-const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
 /// Between two tries after a deadlock or a serialization failure.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -299,12 +296,13 @@ impl<B: Backend> Changer<B> {
         let (row, decision, answer) = match decided {
             Ok(decided) => decided,
             Err(fault) => {
-                self.roll_back(pooled, &fault, until).await;
+                self.roll_back(pooled, fault.breaks_connection(), until)
+                    .await;
                 return Err(fault);
             }
         };
         if matches!(decision, Decision::Keep) {
-            self.roll_back(pooled, &Fault::Busy, until).await;
+            self.roll_back(pooled, false, until).await;
             return Ok(Ended::Committed(answer));
         }
         match timeout_at(until, self.backend.commit(connection))
@@ -318,7 +316,8 @@ impl<B: Backend> Changer<B> {
             }
             // Definite: rolled back. Every other error leaves open what the server has done.
             Err(fault @ (Fault::Retry | Fault::Busy | Fault::Taken)) => {
-                self.roll_back(pooled, &fault, until).await;
+                self.roll_back(pooled, fault.breaks_connection(), until)
+                    .await;
                 Err(fault)
             }
             Err(fault) => {
@@ -432,8 +431,8 @@ impl<B: Backend> Changer<B> {
         })
         .await
         .unwrap_or(Err(Fault::Timeout));
-        let fault = looked.as_ref().err().unwrap_or(&Fault::Busy);
-        self.roll_back(pooled, fault, until).await;
+        let is_broken = looked.as_ref().err().is_some_and(Fault::breaks_connection);
+        self.roll_back(pooled, is_broken, until).await;
         looked
     }
 
@@ -484,8 +483,8 @@ impl<B: Backend> Changer<B> {
     }
 
     /// Puts the connection back, unless it cannot be trusted any more.
-    async fn roll_back(&self, mut pooled: Pooled<B>, fault: &Fault, until: Instant) {
-        if fault.breaks_connection() {
+    async fn roll_back(&self, mut pooled: Pooled<B>, is_broken: bool, until: Instant) {
+        if is_broken {
             return;
         }
         // Past the deadline a rollback still gets a moment: the row lock should not outlive this task.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
-use super::backend::{Backend, Fault};
+use super::backend::{Backend, Fault, contact};
 
 /// Failures in a row after which requests are answered at once instead of waiting for the database.
 const OPEN_AFTER: u32 = 3;
@@ -99,10 +99,7 @@ impl State {
             self.lost.notified().await;
             while self.is_away() {
                 tokio::time::sleep(PROBE_EVERY).await;
-                let tried = timeout(deadline, async {
-                    let mut connection = backend.connect().await?;
-                    backend.check(&mut connection).await
-                });
+                let tried = timeout(deadline, contact(backend.as_ref()));
                 match tried.await.unwrap_or(Err(Fault::Timeout)) {
                     Ok(()) => self.succeeded(),
                     Err(fault) => self.failed(&fault),
