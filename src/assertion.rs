@@ -18,7 +18,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 pub use self::{
-    claims::{Claims, Contents, Known, Visitor, Withheld, jti, req},
+    claims::{Claims, Contents, Known, LeftOut, Visitor, Withheld, jti, req},
     opaque::Opaque,
     projection::{NotPortable, project},
     verify::{BadToken, verify},
@@ -47,7 +47,8 @@ pub struct Signer {
 pub struct Token {
     /// The value of `X-Session`: ASCII, base64url and two dots.
     pub text: String,
-    /// Whether the session's contents were left out because the token would have been too large.
+    /// Whether the session's contents, or the user's columns, were left out because the token would have been
+    /// too large.
     pub too_large: bool,
 }
 
@@ -66,21 +67,20 @@ impl Signer {
         Self { head, mac }
     }
 
-    /// The signed claims, in at most `max_bytes` where leaving out the session's contents achieves
-    /// that.
+    /// The signed claims, in at most `max_bytes` where leaving out the session's contents, and then the user's
+    /// columns and groups, achieves that.
     pub fn token(&self, claims: &Claims<'_>, max_bytes: usize) -> Token {
-        let payload = claims.payload();
-        if self.length(payload.len()) > max_bytes
-            && let Some(payload) = claims.payload_too_large()
-        {
-            return Token {
-                text: self.sign(payload.as_bytes()),
-                too_large: true,
-            };
+        let mut payload = claims.payload(LeftOut::Nothing);
+        let mut too_large = false;
+        for part in [LeftOut::Session, LeftOut::User] {
+            if self.length(payload.len()) > max_bytes && claims.has(part) {
+                payload = claims.payload(part);
+                too_large = true;
+            }
         }
         Token {
             text: self.sign(payload.as_bytes()),
-            too_large: false,
+            too_large,
         }
     }
 

@@ -229,8 +229,12 @@ pub struct Django {
     pub table: String,
     /// `salt`: the signing salt of the session store's class.
     pub salt: String,
+    /// `verify`: what of a login is checked against the user table.
+    pub verify: Verify,
     /// `backends`: AUTHENTICATION_BACKENDS.
     pub backends: Vec<String>,
+    /// `[django.user]`.
+    pub user: User,
     /// `deadline`: how long a lookup or a change may take.
     pub deadline: Duration,
     /// `connections`: for lookups.
@@ -252,6 +256,32 @@ pub enum Database {
     Postgres(Secret),
     /// `sqlite:PATH`; relative to the configuration file's folder.
     Sqlite(PathBuf),
+}
+
+/// `verify`: what of a login is checked against the user table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// The user exists, satisfies `where`, and `_auth_user_hash` fits the password.
+    User,
+    /// The user exists and satisfies `where`: for projects with a `get_session_auth_hash` of their own.
+    ActiveOnly,
+    /// Nothing: the session's word is taken. The user table is not read.
+    Off,
+}
+
+/// `[django.user]`: AUTH_USER_MODEL's table. All names are plain identifiers.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// `table`.
+    pub table: String,
+    /// `key`: the primary key's column.
+    pub key: String,
+    /// `password`: the password column.
+    pub password: String,
+    /// `where`: an SQL condition on the row; `None` is `is_active`, where there is such a column.
+    pub condition: Option<String>,
+    /// `groups`: the membership table and the group table.
+    pub groups: (String, String),
 }
 
 /// `[django.cookie]`: SESSION_COOKIE_*.
@@ -333,6 +363,10 @@ pub struct Route {
     pub session: SessionMode,
     /// `require`.
     pub require: Require,
+    /// `groups`: a user must be in one of them; empty for no such rule.
+    pub groups: Vec<String>,
+    /// `user`.
+    pub user: UserClaims,
     /// `forward`.
     pub forward: Forward,
     /// `writable`, `may`, `unsafe_writable`.
@@ -373,6 +407,61 @@ pub enum Require {
     Session,
     /// A logged-in user.
     Login,
+    /// A logged-in user with `is_staff`.
+    Staff,
+    /// A logged-in user with `is_superuser`.
+    Superuser,
+}
+
+/// `user`: what an upstream is told of the logged-in user.
+#[derive(Clone, Debug, Default)]
+pub struct UserClaims {
+    /// Columns of the user table.
+    pub columns: Vec<String>,
+    /// The names of the user's groups.
+    pub groups: bool,
+}
+
+impl Route {
+    /// Whether serving this route takes more of the user than that there is one.
+    pub fn reads_user(&self) -> bool {
+        self.require.column().is_some() || self.reads_groups() || !self.user.columns.is_empty()
+    }
+
+    fn reads_groups(&self) -> bool {
+        self.user.groups || !self.groups.is_empty()
+    }
+}
+
+impl Require {
+    /// The column of the user table that must be true.
+    pub fn column(self) -> Option<&'static str> {
+        match self {
+            Self::Anyone | Self::Session | Self::Login => None,
+            Self::Staff => Some("is_staff"),
+            Self::Superuser => Some("is_superuser"),
+        }
+    }
+}
+
+impl Config {
+    /// The columns of the user table that some route needs, each once, sorted.
+    pub fn user_columns(&self) -> Vec<String> {
+        let required = self
+            .routes
+            .iter()
+            .filter_map(|route| route.require.column());
+        let told = self.routes.iter().flat_map(|route| &route.user.columns);
+        let mut columns: Vec<String> = required.map(str::to_owned).chain(told.cloned()).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    /// Whether some route needs the user's groups.
+    pub fn reads_groups(&self) -> bool {
+        self.routes.iter().any(Route::reads_groups)
+    }
 }
 
 /// `forward`: which of the session's names the upstream gets.

@@ -10,11 +10,13 @@ pub mod expiry;
 mod payload;
 pub mod settings;
 mod signing;
+mod user;
 
 pub use self::{
-    auth::{AuthHash, Login, integer_key, login},
+    auth::{Account, AuthHash, Login, Standing, integer_key, login},
     expiry::{BadExpiry, Expiry, Lifetime, expiry, parse_sqlite_text, sqlite_text},
     payload::{Codec, Unreadable},
-    settings::{Release, Settings},
+    settings::{Release, Settings, Verify},
     signing::{base62, parse_base62},
+    user::{KeyKind, UserKey},
 };

@@ -12,6 +12,8 @@ pub enum Code {
     AmbiguousCookie,
     /// The route needs a session or a login.
     LoginRequired,
+    /// Logged in, but not as somebody whom the route asks for.
+    NotAllowed,
     /// Another site's page sent this request (the cross-site guard).
     CrossSiteRequest,
     /// No route matches the host and path.
@@ -57,6 +59,7 @@ impl Code {
             Self::BadRequest => "bad-request",
             Self::AmbiguousCookie => "ambiguous-cookie",
             Self::LoginRequired => "login-required",
+            Self::NotAllowed => "not-allowed",
             Self::CrossSiteRequest => "cross-site-request",
             Self::NoRoute => "no-route",
             Self::MethodRefused => "method-refused",
@@ -83,7 +86,7 @@ impl Code {
         match self {
             Self::BadRequest | Self::AmbiguousCookie => StatusCode::BAD_REQUEST,
             Self::LoginRequired => StatusCode::UNAUTHORIZED,
-            Self::CrossSiteRequest => StatusCode::FORBIDDEN,
+            Self::NotAllowed | Self::CrossSiteRequest => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Self::SessionChanged | Self::SessionGone | Self::SessionBusy => StatusCode::CONFLICT,

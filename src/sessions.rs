@@ -11,9 +11,11 @@ pub use self::plan::{Change, Changed, Refused, View};
 use crate::{
     assertion::{self, Opaque},
     config::{Config, Forward, Protected},
-    django::{self, AuthHash, Codec, Lifetime, Settings, Unreadable},
+    django::{
+        self, Account, AuthHash, Codec, Lifetime, Settings, Standing, Unreadable, UserKey, Verify,
+    },
     session::{Session, SessionKey},
-    store::{self, LookupError, RowData, SessionRow, Store},
+    store::{self, LookupError, RowData, SessionRow, Store, UserDetails, UserRow},
     telemetry::Throttle,
 };
 
@@ -31,6 +33,8 @@ struct Site {
     auth: AuthHash,
     opaque: Opaque,
     protected: Protected,
+    /// The columns of the user table that routes ask for.
+    user_columns: Arc<[String]>,
     session_write: usize,
     /// By cause, so that one kind of row does not hide another.
     unreadable: [Throttle; 5],
@@ -65,13 +69,38 @@ pub struct Known {
     pub session: Session,
     /// When it ends.
     pub expire_date: DateTime<Utc>,
-    /// The primary key of the user who is logged in by Django's rules, as text.
-    pub user: Option<String>,
+    /// Who is logged in, by Django's rules.
+    pub user: Option<CurrentUser>,
+}
+
+/// The user who is logged in.
+#[derive(Clone, Debug)]
+pub struct CurrentUser {
+    /// The primary key, as text.
+    pub id: String,
+    /// Columns and groups, where they were asked for.
+    details: Option<UserDetails>,
+    columns: Arc<[String]>,
+}
+
+impl CurrentUser {
+    /// The raw JSON of a column; `None` for NULL, and where it was not asked for.
+    pub fn column(&self, name: &str) -> Option<&str> {
+        let place = self.columns.iter().position(|column| column == name)?;
+        self.details.as_ref()?.columns.get(place)?.as_deref()
+    }
+
+    /// The names of the user's groups, sorted; empty where they were not asked for.
+    pub fn groups(&self) -> &[String] {
+        self.details
+            .as_ref()
+            .map_or(&[], |details| details.groups.as_slice())
+    }
 }
 
 enum Login {
     Nobody,
-    User(String),
+    User(CurrentUser),
     WrongHash,
 }
 
@@ -89,6 +118,7 @@ impl Sessions {
             auth: AuthHash::new(&settings),
             opaque: Opaque::new(settings.secret_key.expose()),
             protected: config.django.protected.clone(),
+            user_columns: config.user_columns().into(),
             session_write: config.limits.session_write,
             unreadable: Default::default(),
             settings,
@@ -116,12 +146,13 @@ impl Sessions {
         &self.0.protected
     }
 
-    /// Whose key is this? From snapshots taken after this call.
+    /// Whose key is this? From snapshots taken after this call. With `details`, the columns and groups that
+    /// routes ask for are read with the user.
     ///
     /// # Errors
     ///
     /// The database did not answer; that must never be taken for [`Resolved::Missing`].
-    pub async fn resolve(&self, key: SessionKey) -> Result<Resolved, LookupError> {
+    pub async fn resolve(&self, key: SessionKey, details: bool) -> Result<Resolved, LookupError> {
         let site = &self.0;
         // One deadline for all the lookups of a request.
         let until = site.store.deadline();
@@ -136,9 +167,9 @@ impl Sessions {
                 Ok(session) => session,
                 Err(unreadable) => return Ok(site.unverifiable(unreadable)),
             };
-            let user = match site.login(&session, until).await? {
+            let user = match site.login(&session, details, until).await? {
                 Login::Nobody => None,
-                Login::User(id) => Some(id),
+                Login::User(user) => Some(user),
                 Login::WrongHash => {
                     let again = site.store.session(key, until).await?;
                     if again.as_ref() == Some(&found) {
@@ -205,31 +236,65 @@ impl Site {
     }
 
     /// Django's `get_user`, as far as it can be said without writing.
-    async fn login(&self, session: &Session, until: Instant) -> Result<Login, LookupError> {
-        let Some((login, id)) = self.user_of(session) else {
+    async fn login(
+        &self,
+        session: &Session,
+        details: bool,
+        until: Instant,
+    ) -> Result<Login, LookupError> {
+        let Some(login) = self.login_of(session) else {
             return Ok(Login::Nobody);
         };
-        let Some(user) = self.store.user(id, until).await? else {
-            return Ok(Login::Nobody);
-        };
-        if !user.is_active {
-            return Ok(Login::Nobody);
+        if self.settings.verify == Verify::Off {
+            return Ok(Login::User(self.current_user(login.user_id, None)));
         }
-        Ok(match login.hash {
-            Some(hash) if self.auth.verify(&user.password, &hash) => Login::User(id.to_string()),
-            _ => Login::WrongHash,
-        })
+        let Some(key) = self.store.user_key(&login.user_id) else {
+            return Ok(Login::Nobody);
+        };
+        let user = self.store.user(key.clone(), details, until).await?;
+        Ok(
+            match self.standing(&login, user.as_ref().map(|user| &user.row)) {
+                Standing::Anonymous => Login::Nobody,
+                Standing::Flushed => Login::WrongHash,
+                Standing::LoggedIn => {
+                    let details = user.and_then(|user| user.details);
+                    Login::User(self.current_user(key.to_string(), details))
+                }
+            },
+        )
     }
 
-    /// The login that a session claims, where the site could have made it.
-    fn user_of(&self, session: &Session) -> Option<(django::Login, i64)> {
-        let login = django::login(session)?;
-        if !self.settings.backends.contains(&login.backend) {
-            return None;
+    fn current_user(&self, id: String, details: Option<UserDetails>) -> CurrentUser {
+        CurrentUser {
+            id,
+            details,
+            columns: self.user_columns.clone(),
         }
-        // What the key column cannot hold is no user, and never enters a batch.
-        let id = django::integer_key(&login.user_id)?;
-        Some((login, id))
+    }
+
+    fn standing(&self, login: &django::Login, user: Option<&UserRow>) -> Standing {
+        let account = user.map(|user| Account {
+            password: &user.password,
+            is_active: user.is_active,
+        });
+        login.standing(&self.settings, &self.auth, account)
+    }
+
+    /// The login that a session claims, where one of the site's backends could have made it.
+    fn login_of(&self, session: &Session) -> Option<django::Login> {
+        let login = django::login(session)?;
+        self.settings
+            .backends
+            .contains(&login.backend)
+            .then_some(login)
+    }
+
+    /// The user whom a session names, if the key column can hold the id. What it cannot hold never enters a
+    /// batch.
+    fn user_of(&self, session: &Session) -> Option<(django::Login, UserKey)> {
+        let login = self.login_of(session)?;
+        let key = self.store.user_key(&login.user_id)?;
+        Some((login, key))
     }
 }
 

@@ -7,7 +7,9 @@
 pub mod backend;
 pub mod batch;
 pub mod change;
+mod details;
 mod postgres;
+pub mod shape;
 mod sql;
 mod sqlite;
 mod state;
@@ -19,15 +21,17 @@ use tokio::{runtime, time::Instant};
 
 use self::{backend::Backend, batch::Batcher, change::Changer};
 pub use self::{
-    backend::{Fault, Proof},
+    backend::{Fault, Found, Proof, Wanted},
     batch::LookupError,
     change::{ChangeError, Decision, NewRow, Plan},
+    details::UserDetails,
     postgres::Postgres,
     sqlite::Sqlite,
     state::State,
 };
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Verify},
+    django::UserKey,
     session::SessionKey,
 };
 
@@ -78,9 +82,9 @@ impl fmt::Debug for RowData {
 /// What is read of a user: `django/contrib/auth/base_user.py`, `AbstractBaseUser`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserRow {
-    /// The encoded password column.
+    /// The encoded password column; empty with `verify = "active-only"`, which does not read it.
     pub password: String,
-    /// `is_active`.
+    /// Whether the user satisfies `[django.user] where`: by default, `is_active`.
     pub is_active: bool,
 }
 
@@ -90,6 +94,15 @@ impl fmt::Debug for UserRow {
             .field("is_active", &self.is_active)
             .finish_non_exhaustive()
     }
+}
+
+/// A user, as looked up.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The row.
+    pub row: UserRow,
+    /// The rest, where it was asked for.
+    pub details: Option<UserDetails>,
 }
 
 /// What a store needs to know; the same for every database.
@@ -109,6 +122,25 @@ pub struct Options {
     pub lookup_queue: usize,
     /// Most changes of one session that wait.
     pub session_queue: usize,
+    /// Which users are looked up, and how; `None` with `verify = "off"`.
+    pub users: Option<UserOptions>,
+}
+
+/// How users are looked up. Names were checked to be plain identifiers when the configuration was read.
+#[derive(Clone, Debug)]
+pub struct UserOptions {
+    /// The user table.
+    pub table: String,
+    /// Its primary key.
+    pub key: String,
+    /// Its password column; `None` where it is not read.
+    pub password: Option<String>,
+    /// An SQL condition on its row; `None` is `is_active`, where there is such a column.
+    pub condition: Option<String>,
+    /// The columns that routes ask for.
+    pub columns: Vec<String>,
+    /// The membership table and the group table, where a route asks for groups.
+    pub groups: Option<(String, String)>,
 }
 
 impl From<&Config> for Options {
@@ -121,7 +153,33 @@ impl From<&Config> for Options {
             session_data: config.limits.session_data,
             lookup_queue: config.limits.lookup_queue,
             session_queue: config.limits.session_queue,
+            users: UserOptions::new(config),
         }
+    }
+}
+
+impl UserOptions {
+    fn new(config: &Config) -> Option<Self> {
+        let config::User {
+            table,
+            key,
+            password,
+            condition,
+            groups,
+        } = &config.django.user;
+        let password = match config.django.verify {
+            Verify::Off => return None,
+            Verify::ActiveOnly => None,
+            Verify::User => Some(password.clone()),
+        };
+        Some(Self {
+            table: table.clone(),
+            key: key.clone(),
+            password,
+            condition: condition.clone(),
+            columns: config.user_columns(),
+            groups: config.reads_groups().then(|| groups.clone()),
+        })
     }
 }
 
@@ -203,7 +261,7 @@ impl Store {
         let task = async move {
             let mut refusals = 0;
             loop {
-                let fault = match backend::contact(backend.as_ref()).await {
+                let fault = match backend::contact(backend.as_ref(), &state).await {
                     Ok(()) => {
                         state.succeeded();
                         return Ok(());
@@ -234,9 +292,21 @@ impl Store {
         self.batcher().session(key, until).await
     }
 
-    /// A user's row, from a snapshot taken after this call.
-    pub async fn user(&self, id: i64, until: Instant) -> Result<Option<UserRow>, LookupError> {
-        self.batcher().user(id, until).await
+    /// A user, from a snapshot taken after this call; with `details`, also what routes want to know.
+    pub async fn user(
+        &self,
+        key: UserKey,
+        details: bool,
+        until: Instant,
+    ) -> Result<Option<User>, LookupError> {
+        self.batcher().user(key, details, until).await
+    }
+
+    /// The key that a session's `_auth_user_id` names in the user table's key column; `None` for what that
+    /// column cannot hold, and before the first connection has seen the table.
+    pub fn user_key(&self, id: &str) -> Option<UserKey> {
+        let shape = self.state.shape()?;
+        UserKey::parse(shape.users.as_ref()?.key, id)
     }
 
     /// Carries out one plan on the row of `key`, or without a row to start from. The work goes on when the

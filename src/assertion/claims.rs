@@ -46,6 +46,8 @@ pub struct Known<'a> {
     pub session_exp: i64,
     /// The logged-in user's primary key.
     pub sub: Option<&'a str>,
+    /// The `user` member: a JSON object, ASCII, for routes that ask for one.
+    pub user: Option<&'a str>,
     /// The session's contents.
     pub contents: Contents<'a>,
 }
@@ -85,57 +87,57 @@ impl Withheld {
     }
 }
 
+/// What is left out of a token that would be too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeftOut {
+    /// Nothing.
+    Nothing,
+    /// The session's contents.
+    Session,
+    /// The user's columns and groups too.
+    User,
+}
+
 impl Claims<'_> {
-    /// The JSON of the claims: ASCII, without blanks.
-    pub fn payload(&self) -> String {
+    /// The JSON of the claims: ASCII, without blanks. `rev` stays where the contents are left out: a patch may
+    /// still be made conditional on what was not told.
+    pub fn payload(&self, left_out: LeftOut) -> String {
         let mut out = self.common();
         match &self.visitor {
             Visitor::Nobody => out.push_str(",\"session\":{}"),
             Visitor::Withheld(why) => member(&mut out, "withheld", why.as_str()),
-            Visitor::Known(known) => match known.contents {
-                Contents::Told { session, rev } => {
-                    known.write(&mut out, Some(rev));
-                    out.push_str(",\"session\":");
-                    out.push_str(session);
-                }
-                Contents::NotJson => {
-                    known.write(&mut out, None);
-                    member(&mut out, "withheld", "not_json");
-                }
-            },
+            Visitor::Known(known) => known.write(&mut out, left_out),
         }
         out.push('}');
         out
     }
 
-    /// The same claims without the session's contents, which were too large; `None` where there is
-    /// nothing to leave out. `rev` stays: a patch may still be made conditional on what was not
-    /// told.
-    pub(super) fn payload_too_large(&self) -> Option<String> {
+    /// Whether a token without this is smaller than with it.
+    pub(super) fn has(&self, part: LeftOut) -> bool {
         let Visitor::Known(known) = &self.visitor else {
-            return None;
+            return false;
         };
-        let Contents::Told { rev, .. } = known.contents else {
-            return None;
-        };
-        let mut out = self.common();
-        known.write(&mut out, Some(rev));
-        member(&mut out, "withheld", "too_large");
-        out.push('}');
-        Some(out)
+        match part {
+            LeftOut::Nothing => false,
+            LeftOut::Session => matches!(known.contents, Contents::Told { .. }),
+            LeftOut::User => known.user.is_some(),
+        }
     }
 
     /// The object's beginning, up to `req`.
     fn common(&self) -> String {
-        let session = match self.visitor {
-            Visitor::Known(Known {
-                contents: Contents::Told { session, .. },
-                ..
-            }) => session.len(),
+        let told = match self.visitor {
+            Visitor::Known(Known { contents, user, .. }) => {
+                let session = match contents {
+                    Contents::Told { session, .. } => session.len(),
+                    Contents::NotJson => 0,
+                };
+                session + user.map_or(0, str::len)
+            }
             _ => 0,
         };
         // The other claims come to 300 bytes with names and values of usual length.
-        let mut out = String::with_capacity(session + 384);
+        let mut out = String::with_capacity(told + 384);
         out.push_str("{\"iss\":");
         json::quote(&mut out, self.iss);
         member(&mut out, "aud", self.aud);
@@ -148,16 +150,34 @@ impl Claims<'_> {
 }
 
 impl Known<'_> {
-    fn write(&self, out: &mut String, rev: Option<&str>) {
+    fn write(&self, out: &mut String, left_out: LeftOut) {
         member(out, "sid", self.sid);
-        if let Some(rev) = rev {
+        if let Contents::Told { rev, .. } = self.contents {
             member(out, "rev", rev);
         }
         number(out, "session_exp", self.session_exp);
         if let Some(sub) = self.sub {
             member(out, "sub", sub);
         }
+        if let (Contents::Told { session, .. }, LeftOut::Nothing) = (self.contents, left_out) {
+            raw_member(out, "session", session);
+        }
+        if let (Some(user), LeftOut::Nothing | LeftOut::Session) = (self.user, left_out) {
+            raw_member(out, "user", user);
+        }
+        match (self.contents, left_out) {
+            (Contents::NotJson, _) => member(out, "withheld", "not_json"),
+            (Contents::Told { .. }, LeftOut::Nothing) => {}
+            (Contents::Told { .. }, _) => member(out, "withheld", "too_large"),
+        }
     }
+}
+
+fn raw_member(out: &mut String, name: &str, json: &str) {
+    out.push_str(",\"");
+    out.push_str(name);
+    out.push_str("\":");
+    out.push_str(json);
 }
 
 fn member(out: &mut String, name: &str, value: &str) {

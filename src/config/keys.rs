@@ -70,6 +70,7 @@ pub(super) const DJANGO: Section = Section {
         "release",
         "table",
         "salt",
+        "verify",
         "backends",
         "deadline",
         "connections",
@@ -77,7 +78,12 @@ pub(super) const DJANGO: Section = Section {
         "protected",
         "expire_at_browser_close",
         "cookie",
+        "user",
     ],
+};
+pub(super) const USER: Section = Section {
+    name: "[django.user]",
+    keys: &["table", "key", "password", "where", "groups"],
 };
 pub(super) const COOKIE: Section = Section {
     name: "[django.cookie]",
@@ -112,6 +118,8 @@ pub(super) const ROUTE: Section = Section {
         "upstream",
         "session",
         "require",
+        "groups",
+        "user",
         "forward",
         "writable",
         "may",
@@ -144,9 +152,9 @@ pub(super) const SECRET: Section = Section {
 };
 
 /// The sections that the file is made of; what a misplaced key is looked up in.
-pub(super) const ALL: [&Section; 11] = [
-    &TOP, &LISTENER, &HEALTH, &GATEWAY, &LIMITS, &TIMEOUTS, &DJANGO, &COOKIE, &UPSTREAM, &ROUTE,
-    &KEY,
+pub(super) const ALL: [&Section; 12] = [
+    &TOP, &LISTENER, &HEALTH, &GATEWAY, &LIMITS, &TIMEOUTS, &DJANGO, &USER, &COOKIE, &UPSTREAM,
+    &ROUTE, &KEY,
 ];
 
 impl Section {

@@ -71,9 +71,14 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
     let django_table = top.table("django", &keys::DJANGO);
     let (django, own_keys) = site::read(&django_table);
     let upstreams = upstreams::read(top, &timeouts, &own_keys);
-    let protected = django.as_ref().map(|django| &django.protected);
     let cookie_is_spelled_out = django_table.value("cookie").is_some();
-    let routes = routes::read(top, &upstreams, &timeouts, protected, cookie_is_spelled_out);
+    let routes = routes::read(
+        top,
+        &upstreams,
+        &timeouts,
+        django.as_ref(),
+        cookie_is_spelled_out,
+    );
     top.context.remark_on_env();
 
     Some(Config {

@@ -3,9 +3,9 @@
 use crate::path::{Canonical, EncodedSlashes};
 
 use super::{
-    Forward, Grants, Protected, Require, Route, SessionMode, Timeouts, Writable, item::Value, keys,
-    load::read_own_timeouts, protected::NEVER_FORWARDED, report::nearest, tree::Table,
-    upstreams::Entry, value,
+    Django, Forward, Grants, Protected, Require, Route, SessionMode, Timeouts, UserClaims, Verify,
+    Writable, item::Value, keys, load::read_own_timeouts, protected::NEVER_FORWARDED,
+    report::nearest, tree::Table, upstreams::Entry, value,
 };
 
 /// Django's own default (django/conf/global_settings.py, LOGIN_URL).
@@ -16,11 +16,11 @@ pub(super) fn read(
     top: &Table<'_>,
     upstreams: &[Entry<'_>],
     timeouts: &Timeouts,
-    protected: Option<&Protected>,
+    django: Option<&Django>,
     cookie_is_spelled_out: bool,
 ) -> Vec<Route> {
     let builtin = Protected::default();
-    let protected = protected.unwrap_or(&builtin);
+    let protected = django.map_or(&builtin, |django| &django.protected);
     let tables = top.tables("route", &keys::ROUTE);
     if top.value("route").is_none_or(|value| value.is_empty_list()) {
         let example = "such as [[route]] with path = \"/\" and upstream = \"NAME\"";
@@ -31,6 +31,9 @@ pub(super) fn read(
     let mut routes: Vec<(Route, Table<'_>)> = Vec::new();
     for table in tables {
         if let Some(route) = read_one(&table, upstreams, timeouts, protected, &mut used) {
+            if let Some(django) = django {
+                check_user(&table, &route, django);
+            }
             routes.push((route, table));
         }
     }
@@ -78,9 +81,13 @@ fn read_one(
         ("anyone", Require::Anyone),
         ("session", Require::Session),
         ("login", Require::Login),
+        ("staff", Require::Staff),
+        ("superuser", Require::Superuser),
     ];
     let session = table.choice("session", SessionMode::Read, &modes);
     let require = table.choice("require", Require::Anyone, &requirements);
+    let groups = read_groups(table, require);
+    let user = table.read("user", UserClaims::default(), read_user);
     let forward = table.read("forward", Forward::AllButProtected, read_forward);
     let grants = read_grants(table, protected);
     let login_url = read_login_url(table);
@@ -130,6 +137,8 @@ fn read_one(
         upstream: upstream?,
         session,
         require,
+        groups,
+        user,
         forward,
         grants,
         login_url,
@@ -156,6 +165,63 @@ fn find_upstream(value: &Value<'_>, upstreams: &[Entry<'_>]) -> Option<usize> {
         value.problem(format!("there is no upstream {name:?}"), Some(suggestion));
     }
     found
+}
+
+/// The groups of which a user must be in one.
+fn read_groups(table: &Table<'_>, require: Require) -> Vec<String> {
+    let groups = table.list(
+        "groups",
+        Vec::new(),
+        "a list of groups such as [\"editors\"]",
+        value::plain_text,
+    );
+    let Some(value) = table.value("groups") else {
+        return groups;
+    };
+    if value.is_empty_list() {
+        value.problem(
+            "nobody is in none of no groups",
+            Some("leave it out".to_owned()),
+        );
+    }
+    if matches!(require, Require::Anyone | Require::Session) {
+        let suggestion = Some("write require = \"login\"".to_owned());
+        value.problem("only users who are logged in are in groups", suggestion);
+    }
+    groups
+}
+
+/// What the upstream is told of the user.
+fn read_user(value: &Value<'_>) -> Option<UserClaims> {
+    let mut names = value.list(
+        "a list of columns such as [\"username\", \"groups\"]",
+        value::told_column,
+    )?;
+    let count = names.len();
+    names.retain(|name| name != "groups");
+    Some(UserClaims {
+        groups: names.len() < count,
+        columns: names,
+    })
+}
+
+/// What a route asks of a user must be there to be read.
+fn check_user(table: &Table<'_>, route: &Route, django: &Django) {
+    if route.reads_user() && django.verify == Verify::Off {
+        for key in ["require", "groups", "user"] {
+            if let Some(value) = table.value(key)
+                && (key != "require" || route.require.column().is_some())
+            {
+                let suggestion = Some("write verify = \"user\" in [django]".to_owned());
+                value.problem("with verify = \"off\" no user is looked up", suggestion);
+            }
+        }
+    }
+    if route.user.columns.contains(&django.user.password)
+        && let Some(value) = table.value("user")
+    {
+        value.problem("this names the password column", None);
+    }
 }
 
 fn read_forward(value: &Value<'_>) -> Option<Forward> {
@@ -278,7 +344,15 @@ fn check_session(table: &Table<'_>, session: SessionMode, entry: Option<&Entry<'
         SessionMode::Off => "off",
         SessionMode::Pass => "pass",
     };
-    for key in ["require", "forward", "writable", "may", "unsafe_writable"] {
+    for key in [
+        "require",
+        "groups",
+        "user",
+        "forward",
+        "writable",
+        "may",
+        "unsafe_writable",
+    ] {
         if let Some(value) = table.value(key) {
             value.problem(
                 format!("a route with session = {mode:?} reads no session"),

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Cookie, Database, Django, Protected, SameSite, Secret,
+    Cookie, Database, Django, Protected, SameSite, Secret, User, Verify,
     item::Value,
     keys,
     report::did_you_mean,
@@ -53,6 +53,15 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
         .filter_map(|item| secrets::read(&item))
         .collect();
 
+    let verify = [
+        ("user", Verify::User),
+        ("active-only", Verify::ActiveOnly),
+        ("off", Verify::Off),
+    ];
+    let verify = table.choice("verify", Verify::User, &verify);
+    let user_table = table.table("user", &keys::USER);
+    let user = read_user(&user_table);
+    check_user(table, &user_table, verify);
     let backends = table.read("backends", default_backends(), read_backends);
     let release = table.read("release", (4, 2), |value| {
         value.parse("a text such as \"4.2\"", value::release)
@@ -98,7 +107,9 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
             release,
             table: session_table,
             salt,
+            verify,
             backends,
+            user,
             deadline,
             connections,
             write_connections,
@@ -108,6 +119,55 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
         })
     })();
     (django, own_keys)
+}
+
+fn read_user(table: &Table<'_>) -> User {
+    let name = |key, default: &str, parse: fn(&str) -> value::Parsed<String>| {
+        table.read(key, default.to_owned(), |value| value.parse("text", parse))
+    };
+    let default_groups = || ("auth_user_groups".to_owned(), "auth_group".to_owned());
+    User {
+        table: name("table", "auth_user", value::table),
+        key: name("key", "id", value::column),
+        password: name("password", "password", value::column),
+        condition: table.value("where").and_then(|value| {
+            value.parse("an SQL condition such as \"is_active\"", value::condition)
+        }),
+        groups: table.read("groups", default_groups(), |value| {
+            let expected = "two tables: that of the memberships, and that of the groups";
+            let mut tables = value.list(expected, value::table)?.into_iter();
+            match (tables.next(), tables.next(), tables.next()) {
+                (Some(members), Some(groups), None) => Some((members, groups)),
+                _ => {
+                    let example = "such as [\"auth_user_groups\", \"auth_group\"]";
+                    value.wrong(expected, Some(example.to_owned()));
+                    None
+                }
+            }
+        }),
+    }
+}
+
+/// What has no effect for a `verify` that does not read it.
+fn check_user(django: &Table<'_>, user: &Table<'_>, verify: Verify) {
+    let unread: &[&'static str] = match verify {
+        Verify::User => return,
+        Verify::ActiveOnly => &["password"],
+        Verify::Off => &["table", "key", "password", "where", "groups"],
+    };
+    for key in unread {
+        if let Some(value) = user.value(key) {
+            let sentence = format!("{key:?} in [django.user] has no effect with this verify");
+            user.context.report.remark(value.at, sentence);
+        }
+    }
+    if verify == Verify::Off
+        && let Some(value) = django.value("verify")
+    {
+        let sentence = "with verify = \"off\" a user who was deactivated, deleted or given a new password stays \
+                        logged in here until the session ends";
+        django.context.report.remark(value.at, sentence);
+    }
 }
 
 fn default_backends() -> Vec<String> {

@@ -116,8 +116,8 @@ fn every_mistake_of_a_file_is_told_in_the_order_of_the_file() {
          such as issuer = \"https://shop.example\"",
         "gateway.toml:2:1: unknown key \"isuer\" in [gateway]; did you mean \"issuer\"?",
         "gateway.toml:7:21: \"secure\" in [django.cookie] must be true or false, not a number",
-        "gateway.toml:15:11: \"require\" in [[route]]: \"loign\" is not \"anyone\", \"session\" or \
-         \"login\"; did you mean \"login\"?",
+        "gateway.toml:15:11: \"require\" in [[route]]: \"loign\" is not \"anyone\", \"session\", \
+         \"login\", \"staff\" or \"superuser\"; did you mean \"login\"?",
     ];
     assert_eq!(parse(&text).expect_err("bad"), expected);
 }
@@ -269,6 +269,8 @@ database = "sqlite:db.sqlite3"
 secret_key = { env = "SECRET_KEY" }
 secret_key_fallbacks = [{ env = "OTHER_KEY" }]
 release = "3.2"
+verify = "active-only"
+user = { table = "people", key = "uid", password = "pw", where = "NOT locked", groups = ["a.m", "a.g"] }
 table = "shop.sessions"
 salt = "shop.SessionStore"
 backends = ["shop.Backend"]
@@ -298,7 +300,9 @@ host = "Shop.Example."
 path = "/orders/"
 upstream = "orders"
 session = "read"
-require = "login"
+require = "staff"
+groups = ["editors", "admins"]
+user = ["username", "groups"]
 forward = ["cart", "hijack_history"]
 writable = ["cart"]
 may = ["cycle", "flush", "expiry"]
@@ -337,7 +341,15 @@ writable = []
         matches!(&config.django.database, Database::Sqlite(path) if path == Path::new("db.sqlite3"))
     );
     assert!(config.django.protected.contains("acl_x"));
+    let user = &config.django.user;
+    assert_eq!(config.django.verify, Verify::ActiveOnly);
+    assert_eq!((user.table.as_str(), user.key.as_str()), ("people", "uid"));
+    assert_eq!(user.condition.as_deref(), Some("NOT locked"));
+    assert_eq!(user.groups, ("a.m".to_owned(), "a.g".to_owned()));
+    assert_eq!(config.user_columns(), ["is_staff", "username"]);
+    assert!(config.reads_groups());
     let route = &config.routes[0];
+    assert_eq!(route.groups, ["editors", "admins"]);
     assert_eq!(route.host.as_deref(), Some("shop.example"));
     assert_eq!(route.timeouts.connect, Duration::from_secs(1));
     assert_eq!(route.timeouts.response_head, Duration::from_secs(5));

@@ -365,19 +365,56 @@ pub(super) fn issuer(text: &str) -> Parsed<String> {
 
 /// A session table: `name` or `schema.name`. It is put into SQL, so it is a plain identifier.
 pub(super) fn table(text: &str) -> Parsed<String> {
-    let is_identifier = |name: &str| {
-        (1..=63).contains(&name.len())
-            && !name.starts_with(|c: char| c.is_ascii_digit())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
     let is_good = text.split('.').count() <= 2 && text.split('.').all(is_identifier);
     accept(
         text,
         is_good,
         "is not a table name: letters, digits and _, with a schema and a dot before it if need be",
     )
+}
+
+/// A column's name.
+pub(super) fn column(text: &str) -> Parsed<String> {
+    accept(
+        text,
+        is_identifier(text),
+        "is not a column name: letters, digits and _",
+    )
+}
+
+/// An SQL condition. It is the operator's own, so this finds slips, not attacks: what would end the statement,
+/// hide the rest of it, or be taken for a parameter.
+pub(super) fn condition(text: &str) -> Parsed<String> {
+    let foreign = [";", "--", "/*", "#", "?", "$", "\\", "\0"];
+    let is_good = !text.trim().is_empty()
+        && !foreign.iter().any(|part| text.contains(part))
+        && text.matches('\'').count() % 2 == 0
+        && text.matches('(').count() == text.matches(')').count();
+    accept(
+        text,
+        is_good,
+        "is not an SQL condition such as is_active AND NOT is_locked; it has no ; -- /* # ? $ or \\, and \
+         closes its quotes and parentheses",
+    )
+}
+
+fn is_identifier(name: &str) -> bool {
+    (1..=63).contains(&name.len())
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// A column that may be told to an upstream.
+pub(super) fn told_column(text: &str) -> Parsed<String> {
+    let lower = text.to_ascii_lowercase();
+    let secretive = ["password", "secret", "token", "key", "hash", "otp"];
+    if secretive.iter().any(|word| lower.contains(word)) {
+        let why = format!("{text:?} is named like a secret, and is never told to an upstream");
+        return Err(Refused::new(why));
+    }
+    column(text)
 }
 
 /// A Django release, `"4.2"`, from 1.11 on.

@@ -3,7 +3,7 @@
 use std::{fmt, iter};
 
 use super::{
-    settings::Settings,
+    settings::{Settings, Verify},
     signing::{Algorithm, SaltedHmac},
 };
 use crate::session::Session;
@@ -65,6 +65,67 @@ pub fn integer_key(id: &str) -> Option<i64> {
         id.replace('_', "").parse().ok()
     } else {
         id.parse().ok()
+    }
+}
+
+/// What is known of the user whom a session names.
+#[derive(Clone, Copy)]
+pub struct Account<'a> {
+    /// The encoded password column.
+    pub password: &'a str,
+    /// `is_active`, or what the site has in its place.
+    pub is_active: bool,
+}
+
+/// What Django's `get_user` makes of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The user is logged in.
+    LoggedIn,
+    /// Nobody is, and the session stays as it is.
+    Anonymous,
+    /// Nobody is, and Django deletes the session: the hash does not fit the password.
+    Flushed,
+}
+
+impl Login {
+    /// The second half of `django.contrib.auth.get_user`, for a login by one of the site's backends whose
+    /// user is `account`, or is not there.
+    pub fn standing(
+        &self,
+        settings: &Settings,
+        auth: &AuthHash,
+        account: Option<Account<'_>>,
+    ) -> Standing {
+        let Some(account) = account else {
+            return Standing::Anonymous;
+        };
+        if !account.is_active && !(self.takes_everybody() && !settings.own_user_rule) {
+            return Standing::Anonymous;
+        }
+        let fits = |hash: &String| auth.verify(account.password, hash);
+        match settings.verify {
+            Verify::Off | Verify::ActiveOnly => Standing::LoggedIn,
+            Verify::User if self.hash.as_ref().is_some_and(fits) => Standing::LoggedIn,
+            Verify::User => Standing::Flushed,
+        }
+    }
+
+    /// Whether the backend logs in users who are not active (django/contrib/auth/backends.py,
+    /// `AllowAllUsersModelBackend`, `AllowAllUsersRemoteUserBackend`).
+    fn takes_everybody(&self) -> bool {
+        matches!(
+            self.backend.strip_prefix("django.contrib.auth.backends."),
+            Some("AllowAllUsersModelBackend" | "AllowAllUsersRemoteUserBackend")
+        )
+    }
+}
+
+impl fmt::Debug for Account<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("is_active", &self.is_active)
+            .finish_non_exhaustive()
     }
 }
 

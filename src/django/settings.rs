@@ -6,6 +6,8 @@ use crate::config::{self, Config, SameSite, Secret};
 
 /// SESSION_COOKIE_*.
 pub use crate::config::Cookie as CookieSettings;
+/// What of a login is checked against the user table.
+pub use crate::config::Verify;
 
 /// A Django site's settings, as far as its sessions depend on them.
 ///
@@ -23,6 +25,10 @@ pub struct Settings {
     pub salt: String,
     /// SESSION_COOKIE_*.
     pub cookie: CookieSettings,
+    /// What of a login is checked against the user table.
+    pub verify: Verify,
+    /// Whether the site has a rule of its own for who may be logged in, in place of `is_active`.
+    pub own_user_rule: bool,
     /// AUTHENTICATION_BACKENDS.
     pub backends: Vec<String>,
     /// SESSION_EXPIRE_AT_BROWSER_CLOSE.
@@ -52,6 +58,8 @@ impl Settings {
                 samesite: SameSite::Lax,
                 refuse_duplicate: false,
             },
+            verify: Verify::User,
+            own_user_rule: false,
             backends: vec!["django.contrib.auth.backends.ModelBackend".into()],
             expire_at_browser_close: false,
             session_data: 256 * 1024,
@@ -72,6 +80,8 @@ impl From<&Config> for Settings {
             secret_key_fallbacks: config.django.secret_key_fallbacks.clone(),
             salt: config.django.salt.clone(),
             cookie: config.django.cookie.clone(),
+            verify: config.django.verify,
+            own_user_rule: config.django.user.condition.is_some(),
             backends: config.django.backends.clone(),
             expire_at_browser_close: config.django.expire_at_browser_close,
             session_data: config.limits.session_data,

@@ -11,6 +11,7 @@ use crate::{
     config::{Require, Route, SessionMode},
     error::Code,
     path::{encode_component, safe_next},
+    sessions::CurrentUser,
 };
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -68,25 +69,36 @@ pub fn authorize(
     if preflight {
         return Ok(());
     }
-    let allowed = match (&resolution.caller, route.require) {
-        (_, Require::Anyone) => true,
-        (Caller::Known(_, known), Require::Login) => known.user.is_some(),
-        (Caller::Known(..), Require::Session) => true,
+    let missing = || Err(needs_login(route, parts, admitted));
+    match (&resolution.caller, route.require) {
+        (_, Require::Anyone) => Ok(()),
         // The login page would only send such a visitor back here.
-        (Caller::Unverifiable, _) => {
-            return Err(Refusal::new(
-                Code::SessionUnreadable,
-                "Your session cannot be read at the moment. Nothing about it was changed; try again later.",
-            )
-            .into());
-        }
-        _ => false,
-    };
-    if allowed {
-        Ok(())
-    } else {
-        Err(needs_login(route, parts, admitted))
+        (Caller::Unverifiable, _) => Err(Refusal::new(
+            Code::SessionUnreadable,
+            "Your session cannot be read at the moment. Nothing about it was changed; try again later.",
+        )
+        .into()),
+        (Caller::Known(..), Require::Session) => Ok(()),
+        (Caller::Known(_, known), _) => match &known.user {
+            Some(user) if may_enter(route, user) => Ok(()),
+            Some(_) => {
+                let detail = "You are logged in, but not as somebody who may do this.";
+                Err(Refusal::new(Code::NotAllowed, detail).into())
+            }
+            None => missing(),
+        },
+        _ => missing(),
     }
+}
+
+/// Whether a logged-in user is whom the route asks for. What was not read counts as no.
+fn may_enter(route: &Route, user: &CurrentUser) -> bool {
+    let has_column = |name| user.column(name) == Some("true");
+    let in_group = || {
+        let mut groups = route.groups.iter();
+        route.groups.is_empty() || groups.any(|group| user.groups().contains(group))
+    };
+    route.require.column().is_none_or(has_column) && in_group()
 }
 
 /// The guard: a request that bears a session cookie and may change something must come from the site's own
@@ -167,10 +179,10 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 
 fn needs_login(route: &Route, parts: &Parts, admitted: &Admitted) -> Denied {
     let refused = || {
-        let what = if route.require == Require::Login {
-            "a login"
-        } else {
+        let what = if route.require == Require::Session {
             "a session"
+        } else {
+            "a login"
         };
         Refusal::new(Code::LoginRequired, format!("This needs {what}.")).into()
     };

@@ -8,8 +8,8 @@ use crate::{
     assertion::{self, Claims, Contents, Known, Signer, Visitor, Withheld},
     body::Body,
     config::{self, Route, SessionMode},
-    reserved,
-    sessions::Sessions,
+    json, reserved,
+    sessions::{CurrentUser, Sessions},
 };
 
 /// Signs for one upstream.
@@ -42,6 +42,7 @@ enum Who<'a> {
         sid: String,
         session_exp: i64,
         sub: Option<&'a str>,
+        user: Option<String>,
         /// The `session` member and its `rev`; `None` where strict JSON cannot hold it.
         told: Option<(String, String)>,
     },
@@ -82,11 +83,12 @@ impl Injector {
                         let rev = sessions.opaque().rev(&self.audience, &sid, &session);
                         (session, rev)
                     });
-                let (session_exp, sub) = (known.expire_date.timestamp(), known.user.as_deref());
+                let user = known.user.as_ref();
                 Who::Known {
                     sid,
-                    session_exp,
-                    sub,
+                    session_exp: known.expire_date.timestamp(),
+                    sub: user.map(|user| user.id.as_str()),
+                    user: user.and_then(|user| user_member(&route.user, user)),
                     told,
                 }
             }
@@ -126,11 +128,13 @@ impl Prepared<'_> {
                 sid,
                 session_exp,
                 sub,
+                user,
                 told,
             } => Visitor::Known(Known {
                 sid,
                 session_exp: *session_exp,
                 sub: *sub,
+                user: user.as_deref(),
                 contents: match told {
                     Some((session, rev)) => Contents::Told { session, rev },
                     None => Contents::NotJson,
@@ -161,4 +165,38 @@ impl Prepared<'_> {
             }
         }
     }
+}
+
+/// The `user` member for a route; `None` where it asks for none. What is NULL is left out.
+fn user_member(claims: &config::UserClaims, user: &CurrentUser) -> Option<String> {
+    if claims.columns.is_empty() && !claims.groups {
+        return None;
+    }
+    let mut out = String::from("{");
+    let name = |out: &mut String, name: &str| {
+        if out.len() > 1 {
+            out.push(',');
+        }
+        json::quote(out, name);
+        out.push(':');
+    };
+    for column in &claims.columns {
+        if let Some(value) = user.column(column) {
+            name(&mut out, column);
+            out.push_str(value);
+        }
+    }
+    if claims.groups {
+        name(&mut out, "groups");
+        out.push('[');
+        for (place, group) in user.groups().iter().enumerate() {
+            if place > 0 {
+                out.push(',');
+            }
+            json::quote(&mut out, group);
+        }
+        out.push(']');
+    }
+    out.push('}');
+    Some(out)
 }

@@ -80,7 +80,7 @@ async fn look_up(
     route: &config::Route,
     key: SessionKey,
 ) -> Result<Caller, Refusal> {
-    match sessions.resolve(key).await {
+    match sessions.resolve(key, route.reads_user()).await {
         Ok(Resolved::Missing) => Ok(Caller::Nobody),
         Ok(Resolved::Known(known)) => Ok(Caller::Known(key, known)),
         Ok(Resolved::LoggedOut) => Ok(Caller::LoggedOut(key)),

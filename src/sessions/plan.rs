@@ -8,7 +8,7 @@ use super::{Cookie, Site};
 use crate::{
     assertion,
     config::Forward,
-    django::{Expiry, expiry},
+    django::{Expiry, Standing, UserKey, expiry},
     patch::Patch,
     session::{Session, SessionKey},
     store::{ChangeError, Decision, NewRow, Plan, SessionRow, UserRow},
@@ -133,12 +133,12 @@ type Answer = Result<Changed, Refused>;
 impl Plan for SessionPlan {
     type Answer = Answer;
 
-    fn user(&self, row: Option<&SessionRow>) -> Option<i64> {
+    fn user(&self, row: Option<&SessionRow>) -> Option<UserKey> {
         if !self.change.logged_out {
             return None;
         }
         let session = self.site.decode(row?).ok()?;
-        self.site.user_of(&session).map(|(_, id)| id)
+        self.site.user_of(&session).map(|(_, key)| key)
     }
 
     fn decide(
@@ -297,11 +297,6 @@ impl SessionPlan {
         let Some((login, _)) = self.site.user_of(session) else {
             return true;
         };
-        let Some(user) = user.filter(|user| user.is_active) else {
-            return true;
-        };
-        login
-            .hash
-            .is_some_and(|hash| self.site.auth.verify(&user.password, &hash))
+        self.site.standing(&login, user) != Standing::Flushed
     }
 }

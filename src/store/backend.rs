@@ -1,14 +1,25 @@
 //! What a database must be able to do. PostgreSQL and SQLite implement it; tests implement it with fakes.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 
-use super::{SessionRow, UserRow, change::NewRow};
-use crate::session::SessionKey;
+use super::{SessionRow, State, UserDetails, UserRow, change::NewRow, shape::Shape};
+use crate::{django::UserKey, session::SessionKey};
 
 /// A connection is replaced after this time, so that a changed address or role is noticed.
 pub(super) const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+
+/// What one lookup asks for, each key once.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Live sessions.
+    pub sessions: Vec<SessionKey>,
+    /// Users.
+    pub users: Vec<UserKey>,
+    /// Users of whom the columns and groups are asked for that routes want.
+    pub details: Vec<UserKey>,
+}
 
 /// Rows found by one lookup, in any order.
 #[derive(Debug, Default)]
@@ -16,7 +27,9 @@ pub struct Found {
     /// Live sessions.
     pub sessions: Vec<(SessionKey, SessionRow)>,
     /// Users.
-    pub users: Vec<(i64, UserRow)>,
+    pub users: Vec<(UserKey, UserRow)>,
+    /// Users' columns and groups.
+    pub details: Vec<(UserKey, UserDetails)>,
 }
 
 /// Which server a lookup was answered by.
@@ -75,8 +88,11 @@ pub trait Backend: Send + Sync + 'static {
     /// A connection.
     type Connection: Send;
 
-    /// Opens a connection. Bounded in time by the caller.
+    /// Opens a connection and looks up the shape of the tables. Bounded in time by the caller.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, Fault>> + Send;
+
+    /// What the tables looked like when the connection was opened.
+    fn shape(&self, connection: &Self::Connection) -> Arc<Shape>;
 
     /// Reads nothing, but as a lookup and a change would: shows a missing table or column.
     fn check(
@@ -94,8 +110,7 @@ pub trait Backend: Send + Sync + 'static {
     fn lookup(
         &self,
         connection: &mut Self::Connection,
-        sessions: &[SessionKey],
-        users: &[i64],
+        wanted: &Wanted,
         now: DateTime<Utc>,
     ) -> impl Future<Output = Result<(Found, Proof), Fault>> + Send;
 
@@ -117,7 +132,7 @@ pub trait Backend: Send + Sync + 'static {
     fn user(
         &self,
         connection: &mut Self::Connection,
-        id: i64,
+        key: &UserKey,
     ) -> impl Future<Output = Result<Option<UserRow>, Fault>> + Send;
 
     /// Inserts a row; [`Fault::Taken`] where the key exists.
@@ -157,7 +172,17 @@ pub trait Backend: Send + Sync + 'static {
 }
 
 /// Connects and reads once: shows a wrong address, login, table or column, and a server that cannot write.
-pub(super) async fn contact<B: Backend>(backend: &B) -> Result<(), Fault> {
-    let mut connection = backend.connect().await?;
+pub(super) async fn contact<B: Backend>(backend: &B, state: &State) -> Result<(), Fault> {
+    let mut connection = connect(backend, state).await?;
     backend.check(&mut connection).await
+}
+
+/// Opens a connection and remembers what it has learned of the tables.
+pub(super) async fn connect<B: Backend>(
+    backend: &B,
+    state: &State,
+) -> Result<B::Connection, Fault> {
+    let connection = backend.connect().await?;
+    state.learn(&backend.shape(&connection));
+    Ok(connection)
 }

@@ -15,10 +15,10 @@ use tokio::{
 };
 
 use super::{
-    Options, SessionRow, State, UserRow,
-    backend::{Backend, CONNECTION_LIFE, Fault, Found, Proof},
+    Options, SessionRow, State, User,
+    backend::{Backend, CONNECTION_LIFE, Fault, Found, Proof, Wanted, connect},
 };
-use crate::session::SessionKey;
+use crate::{django::UserKey, session::SessionKey};
 
 /// Most questions in one statement. More would make the others' wait longer than it saves.
 const MOST: usize = 128;
@@ -39,7 +39,11 @@ enum Question {
         SessionKey,
         oneshot::Sender<Result<Option<SessionRow>, LookupError>>,
     ),
-    User(i64, oneshot::Sender<Result<Option<UserRow>, LookupError>>),
+    User {
+        key: UserKey,
+        details: bool,
+        reply: oneshot::Sender<Result<Option<User>, LookupError>>,
+    },
 }
 
 struct Asked {
@@ -89,10 +93,20 @@ impl Batcher {
         self.ask(Question::Session(key, reply), answer, until).await
     }
 
-    /// A user's row, from a snapshot taken after this call.
-    pub async fn user(&self, id: i64, until: Instant) -> Result<Option<UserRow>, LookupError> {
+    /// A user, from a snapshot taken after this call.
+    pub async fn user(
+        &self,
+        key: UserKey,
+        details: bool,
+        until: Instant,
+    ) -> Result<Option<User>, LookupError> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Question::User(id, reply), answer, until).await
+        let question = Question::User {
+            key,
+            details,
+            reply,
+        };
+        self.ask(question, answer, until).await
     }
 
     async fn ask<T>(
@@ -153,7 +167,15 @@ struct Worker<B: Backend> {
 #[derive(Default)]
 struct Batch {
     sessions: HashMap<SessionKey, Replies<SessionRow>>,
-    users: HashMap<i64, Replies<UserRow>>,
+    users: HashMap<UserKey, Users>,
+}
+
+/// Those who wait for one user.
+#[derive(Default)]
+struct Users {
+    /// Whether one of them asks for more than the row.
+    details: bool,
+    replies: Replies<User>,
 }
 
 impl<B: Backend> Worker<B> {
@@ -177,17 +199,24 @@ impl<B: Backend> Worker<B> {
             until = until.max(deadline);
             match question {
                 Question::Session(_, reply) if reply.is_closed() => {}
-                Question::User(_, reply) if reply.is_closed() => {}
+                Question::User { reply, .. } if reply.is_closed() => {}
                 Question::Session(key, reply) => batch.sessions.entry(key).or_default().push(reply),
-                Question::User(id, reply) => batch.users.entry(id).or_default().push(reply),
+                Question::User {
+                    key,
+                    details,
+                    reply,
+                } => {
+                    let users = batch.users.entry(key).or_default();
+                    users.details |= details;
+                    users.replies.push(reply);
+                }
             }
         }
         if batch.sessions.is_empty() && batch.users.is_empty() {
             return;
         }
-        let sessions: Vec<_> = batch.sessions.keys().copied().collect();
-        let users: Vec<_> = batch.users.keys().copied().collect();
-        match self.fetch(&sessions, &users, until).await {
+        let wanted = batch.wanted();
+        match self.fetch(&wanted, until).await {
             Ok(found) => batch.deliver(found),
             Err(error) => batch.refuse(error),
         }
@@ -195,15 +224,10 @@ impl<B: Backend> Worker<B> {
 
     /// One statement; a second try, on a fresh connection, where the connection was an old one that broke, or
     /// where a server answered that may not be believed. A locked file (SQLite) is tried again until the end.
-    async fn fetch(
-        &mut self,
-        sessions: &[SessionKey],
-        users: &[i64],
-        until: Instant,
-    ) -> Result<Found, LookupError> {
+    async fn fetch(&mut self, wanted: &Wanted, until: Instant) -> Result<Found, LookupError> {
         let mut second = false;
         loop {
-            let fault = match timeout_at(until, self.try_fetch(sessions, users)).await {
+            let fault = match timeout_at(until, self.try_fetch(wanted)).await {
                 Ok(Ok(found)) => {
                     self.state.succeeded();
                     return Ok(found);
@@ -220,15 +244,18 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    async fn try_fetch(&mut self, sessions: &[SessionKey], users: &[i64]) -> Result<Found, Fault> {
+    async fn try_fetch(&mut self, wanted: &Wanted) -> Result<Found, Fault> {
         // Taken out while it is used: a statement that is given up takes its connection with it.
         let (mut connection, since) = match self.connection.take() {
             Some((connection, since)) if since.elapsed() < CONNECTION_LIFE => (connection, since),
-            _ => (self.backend.connect().await?, Instant::now()),
+            _ => (
+                connect(self.backend.as_ref(), &self.state).await?,
+                Instant::now(),
+            ),
         };
         let answer = self
             .backend
-            .lookup(&mut connection, sessions, users, Utc::now())
+            .lookup(&mut connection, wanted, Utc::now())
             .await;
         match answer {
             Ok((found, Proof::Primary)) => {
@@ -247,6 +274,15 @@ impl<B: Backend> Worker<B> {
 }
 
 impl Batch {
+    fn wanted(&self) -> Wanted {
+        let details = self.users.iter().filter(|(_, users)| users.details);
+        Wanted {
+            sessions: self.sessions.keys().copied().collect(),
+            users: self.users.keys().cloned().collect(),
+            details: details.map(|(key, _)| key.clone()).collect(),
+        }
+    }
+
     fn deliver(mut self, found: Found) {
         for (key, row) in found.sessions {
             // The database's collation may find a key that is not the one asked for; the map compares bytes.
@@ -254,15 +290,22 @@ impl Batch {
                 let _ = reply.send(Ok(Some(row.clone())));
             }
         }
-        for (id, row) in found.users {
-            for reply in self.users.remove(&id).unwrap_or_default() {
-                let _ = reply.send(Ok(Some(row.clone())));
+        let mut details: HashMap<_, _> = found.details.into_iter().collect();
+        for (key, row) in found.users {
+            let details = details.remove(&key);
+            let replies = self.users.remove(&key).map(|users| users.replies);
+            for reply in replies.unwrap_or_default() {
+                let user = User {
+                    row: row.clone(),
+                    details: details.clone(),
+                };
+                let _ = reply.send(Ok(Some(user)));
             }
         }
         for reply in self.sessions.into_values().flatten() {
             let _ = reply.send(Ok(None));
         }
-        for reply in self.users.into_values().flatten() {
+        for reply in self.users.into_values().flat_map(|users| users.replies) {
             let _ = reply.send(Ok(None));
         }
     }
@@ -271,7 +314,7 @@ impl Batch {
         for reply in self.sessions.into_values().flatten() {
             let _ = reply.send(Err(error));
         }
-        for reply in self.users.into_values().flatten() {
+        for reply in self.users.into_values().flat_map(|users| users.replies) {
             let _ = reply.send(Err(error));
         }
     }

@@ -20,9 +20,9 @@ use tokio::{
 
 use super::{
     Options, RowData, SessionRow, State, UserRow,
-    backend::{Backend, CONNECTION_LIFE, Fault},
+    backend::{Backend, CONNECTION_LIFE, Fault, connect},
 };
-use crate::session::SessionKey;
+use crate::{django::UserKey, session::SessionKey};
 
 /// A connection that was idle for longer is asked whether it is still there before it is trusted.
 const TRUST_IDLE: Duration = Duration::from_secs(1);
@@ -74,7 +74,7 @@ pub trait Plan: Send + 'static {
     type Answer: Send + 'static;
 
     /// The user to read inside the transaction, if the decision needs one.
-    fn user(&self, row: Option<&SessionRow>) -> Option<i64>;
+    fn user(&self, row: Option<&SessionRow>) -> Option<UserKey>;
 
     /// Decides. `user` is what was found of the user asked for.
     fn decide(
@@ -284,7 +284,7 @@ impl<B: Backend> Changer<B> {
                 None => None,
             };
             let user = match plan.user(row.as_ref()) {
-                Some(id) => self.backend.user(connection, id).await?,
+                Some(key) => self.backend.user(connection, &key).await?,
                 None => None,
             };
             let (decision, answer) = plan.decide(row.as_ref(), user.as_ref(), now);
@@ -353,6 +353,9 @@ impl<B: Backend> Changer<B> {
                 }
             }
             (Decision::Replace(row), key) => {
+                if let Some(why) = self.backend.shape(connection).no_insert.clone() {
+                    return Err(Fault::Refused(why));
+                }
                 self.backend.insert(connection, row).await?;
                 match key {
                     Some(key) => self.backend.delete(connection, key).await,
@@ -470,7 +473,7 @@ impl<B: Backend> Changer<B> {
     async fn fresh(&self, until: Instant) -> Result<Pooled<B>, Fault> {
         let opened = Instant::now();
         let begun = timeout_at(until, async {
-            let mut connection = self.backend.connect().await?;
+            let mut connection = connect(self.backend.as_ref(), &self.state).await?;
             self.backend.begin(&mut connection).await?;
             Ok(connection)
         });

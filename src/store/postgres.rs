@@ -1,6 +1,8 @@
 //! PostgreSQL.
 
-use std::{str::FromStr, time::Duration};
+mod users;
+
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::{
@@ -8,25 +10,27 @@ use sqlx::{
     postgres::{PgConnectOptions, PgConnection, PgRow},
 };
 
+use self::users::Users;
 use super::{
     Options, RowData, SessionRow, UserRow,
-    backend::{Backend, Fault, Found, Proof},
+    backend::{Backend, Fault, Found, Proof, Wanted},
     change::NewRow,
-    sql::Sql,
+    shape::{self, Column, Shape},
+    sql::{Sql, quoted},
 };
-use crate::{config::Secret, session::SessionKey};
+use crate::{config::Secret, django::UserKey, session::SessionKey};
 
 /// PostgreSQL, with the SQL for one session table.
 #[derive(Debug)]
 pub struct Postgres {
+    site: Options,
     options: PgConnectOptions,
     /// Most time for connecting; leaves some of the deadline for the statement.
     connect: Duration,
     session_data: i32,
     lookup_sessions: Sql,
-    lookup_users: Sql,
+    columns: Sql,
     lock: Sql,
-    user: Sql,
     insert: Sql,
     update: Sql,
     touch: Sql,
@@ -35,6 +39,20 @@ pub struct Postgres {
 
 /// True where the server may lag behind the primary. It comes with every answer, also when no row matches.
 const READ_ONLY: &str = "pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
+
+/// The columns of some tables, found by the same search path as the statements find them.
+const COLUMNS: &str = "SELECT t.place, a.attname::text, format_type(a.atttypid, a.atttypmod), \
+    NOT a.attnotnull OR a.atthasdef OR a.attidentity <> '' \
+    FROM unnest($1::text[]) WITH ORDINALITY AS t(name, place) \
+    JOIN pg_attribute a ON a.attrelid = to_regclass(t.name) \
+    WHERE a.attnum > 0 AND NOT a.attisdropped";
+
+/// A connection, and what it has seen of the tables.
+pub struct Handle {
+    connection: PgConnection,
+    shape: Arc<Shape>,
+    users: Option<Users>,
+}
 
 impl Postgres {
     /// Understands the address and prepares the statements.
@@ -54,12 +72,13 @@ impl Postgres {
                 ("statement_timeout", statement_timeout),
             ])
             .disable_statement_logging();
-        let table = &options.table;
+        let table = quoted(&options.table, '"');
         let data = "CASE WHEN octet_length(session_data) <= $3 THEN session_data END";
         // 'infinity' and far years are dates to PostgreSQL only.
         let date = "CASE WHEN isfinite(expire_date) AND expire_date < '9999-01-01'::timestamptz \
                     THEN expire_date END";
         Ok(Self {
+            site: options.clone(),
             options: connect,
             connect: options.deadline * 3 / 4,
             session_data: i32::try_from(options.session_data).unwrap_or(i32::MAX),
@@ -68,17 +87,11 @@ impl Postgres {
                  SELECT session_key, {data}, {date}, NULL FROM {table} \
                  WHERE session_key = ANY($1) AND expire_date > $2"
             )),
-            lookup_users: Sql::new(format!(
-                "SELECT NULL, NULL, NULL, {READ_ONLY} UNION ALL \
-                 SELECT id::bigint, password, is_active, NULL FROM auth_user WHERE id = ANY($1)"
-            )),
+            columns: Sql::new(COLUMNS.into()),
             lock: Sql::new(format!(
                 "SELECT session_key, {data}, {date} FROM {table} \
                  WHERE session_key = $1 AND expire_date > $2 FOR UPDATE"
             )),
-            user: Sql::new(
-                "SELECT id::bigint, password, is_active FROM auth_user WHERE id = $1".into(),
-            ),
             insert: Sql::new(format!(
                 "INSERT INTO {table} (session_key, session_data, expire_date) VALUES ($1, $2, $3)"
             )),
@@ -116,101 +129,112 @@ impl Postgres {
             .bind(now)
             .bind(self.session_data);
         let rows = query.fetch_all(connection).await.map_err(fault)?;
-        let mut proof = None;
-        for row in rows {
-            match row.try_get::<Option<bool>, _>(3).map_err(fault)? {
-                Some(read_only) => proof = Some(read_only),
-                None => {
-                    let key: &str = row.try_get(0).map_err(fault)?;
-                    if let Some(key) = SessionKey::parse(key.as_bytes()) {
-                        found.sessions.push((key, session_row(&row)?));
-                    }
-                }
+        proven(rows, 3, |row| {
+            let key: &str = row.try_get(0).map_err(fault)?;
+            if let Some(key) = SessionKey::parse(key.as_bytes()) {
+                found.sessions.push((key, session_row(&row)?));
             }
-        }
-        Ok(if proof == Some(false) {
-            Proof::Primary
-        } else {
-            Proof::ReadOnly
+            Ok(())
         })
     }
 
-    async fn users(
-        &self,
-        connection: &mut PgConnection,
-        ids: &[i64],
-        found: &mut Found,
-    ) -> Result<Proof, Fault> {
-        let query = sqlx::query(self.lookup_users.text()).bind(ids);
-        let rows = query.fetch_all(connection).await.map_err(fault)?;
-        let mut proof = None;
-        for row in rows {
-            match row.try_get::<Option<bool>, _>(3).map_err(fault)? {
-                Some(read_only) => proof = Some(read_only),
-                None => found
-                    .users
-                    .push((row.try_get(0).map_err(fault)?, user_row(&row)?)),
+    async fn look_up_shape(&self, connection: &mut PgConnection) -> Result<Shape, Fault> {
+        let tables = shape::tables(&self.site);
+        let names: Vec<String> = tables.iter().map(|name| quoted(name, '"')).collect();
+        let query = sqlx::query(self.columns.text()).bind(names);
+        let mut columns = vec![Vec::new(); tables.len()];
+        for row in query.fetch_all(connection).await.map_err(fault)? {
+            let place: i64 = row.try_get(0).map_err(fault)?;
+            let place = usize::try_from(place - 1).unwrap_or(usize::MAX);
+            if let Some(columns) = columns.get_mut(place) {
+                columns.push(Column {
+                    name: row.try_get(1).map_err(fault)?,
+                    declared: row.try_get(2).map_err(fault)?,
+                    optional: row.try_get(3).map_err(fault)?,
+                });
             }
         }
-        Ok(if proof == Some(false) {
-            Proof::Primary
-        } else {
-            Proof::ReadOnly
+        Shape::new(&self.site, &columns)
+    }
+
+    async fn open(&self) -> Result<Handle, Fault> {
+        let mut connection = PgConnection::connect_with(&self.options)
+            .await
+            .map_err(|error| connect_fault(error, &self.address()))?;
+        let shape = self.look_up_shape(&mut connection).await?;
+        let users = self.site.users.as_ref().zip(shape.users.as_ref());
+        Ok(Handle {
+            connection,
+            users: users.map(|(options, shape)| Users::new(options, shape)),
+            shape: Arc::new(shape),
         })
     }
 }
 
 impl Backend for Postgres {
-    type Connection = PgConnection;
+    type Connection = Handle;
 
-    async fn connect(&self) -> Result<PgConnection, Fault> {
-        match tokio::time::timeout(self.connect, PgConnection::connect_with(&self.options)).await {
-            Ok(connected) => connected.map_err(|error| connect_fault(error, &self.address())),
+    async fn connect(&self) -> Result<Handle, Fault> {
+        match tokio::time::timeout(self.connect, self.open()).await {
+            Ok(connected) => connected,
             Err(_) => Err(Fault::Away(format!(
-                "no connection to {} within 1 s",
-                self.address()
+                "no connection to {} within {:?}",
+                self.address(),
+                self.connect
             ))),
         }
     }
 
-    async fn check(&self, connection: &mut PgConnection) -> Result<(), Fault> {
+    fn shape(&self, handle: &Handle) -> Arc<Shape> {
+        handle.shape.clone()
+    }
+
+    async fn check(&self, handle: &mut Handle) -> Result<(), Fault> {
         let mut found = Found::default();
+        let connection = &mut handle.connection;
         let proof = self
             .sessions(connection, &[], Utc::now(), &mut found)
             .await?;
-        self.users(connection, &[], &mut found).await?;
+        if let Some(users) = &handle.users {
+            users.check(connection).await?;
+        }
         match proof {
             Proof::Primary => Ok(()),
             Proof::ReadOnly => Err(Fault::ReadOnly),
         }
     }
 
-    async fn ping(&self, connection: &mut PgConnection) -> Result<(), Fault> {
-        connection.ping().await.map_err(fault)
+    async fn ping(&self, handle: &mut Handle) -> Result<(), Fault> {
+        handle.connection.ping().await.map_err(fault)
     }
 
     async fn lookup(
         &self,
-        connection: &mut PgConnection,
-        sessions: &[SessionKey],
-        users: &[i64],
+        handle: &mut Handle,
+        wanted: &Wanted,
         now: DateTime<Utc>,
     ) -> Result<(Found, Proof), Fault> {
         let mut found = Found::default();
         let mut proof = Proof::Primary;
-        if !sessions.is_empty() {
-            proof = self.sessions(connection, sessions, now, &mut found).await?;
+        let connection = &mut handle.connection;
+        if !wanted.sessions.is_empty() {
+            proof = self
+                .sessions(connection, &wanted.sessions, now, &mut found)
+                .await?;
         }
-        if !users.is_empty() && proof == Proof::Primary {
-            proof = self.users(connection, users, &mut found).await?;
+        let users = handle.users.as_ref().filter(|_| !wanted.users.is_empty());
+        if let Some(users) = users
+            && proof == Proof::Primary
+        {
+            proof = users.look_up(connection, wanted, &mut found).await?;
         }
         Ok((found, proof))
     }
 
-    async fn begin(&self, connection: &mut PgConnection) -> Result<(), Fault> {
+    async fn begin(&self, handle: &mut Handle) -> Result<(), Fault> {
         // Spelled out: a role's default can be another isolation level, or read-only.
         run(
-            connection,
+            &mut handle.connection,
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
         )
         .await
@@ -218,7 +242,7 @@ impl Backend for Postgres {
 
     async fn lock(
         &self,
-        connection: &mut PgConnection,
+        handle: &mut Handle,
         key: &SessionKey,
         now: DateTime<Utc>,
     ) -> Result<Option<SessionRow>, Fault> {
@@ -226,27 +250,35 @@ impl Backend for Postgres {
             .bind(key.as_str())
             .bind(now)
             .bind(self.session_data);
-        let row = query.fetch_optional(connection).await.map_err(fault)?;
+        let row = query
+            .fetch_optional(&mut handle.connection)
+            .await
+            .map_err(fault)?;
         row.as_ref().map(session_row).transpose()
     }
 
-    async fn user(&self, connection: &mut PgConnection, id: i64) -> Result<Option<UserRow>, Fault> {
-        let query = sqlx::query(self.user.text()).bind(id);
-        let row = query.fetch_optional(connection).await.map_err(fault)?;
-        row.as_ref().map(user_row).transpose()
+    async fn user(&self, handle: &mut Handle, key: &UserKey) -> Result<Option<UserRow>, Fault> {
+        match &handle.users {
+            Some(users) => users.one(&mut handle.connection, key).await,
+            None => Ok(None),
+        }
     }
 
-    async fn insert(&self, connection: &mut PgConnection, row: &NewRow) -> Result<(), Fault> {
+    async fn insert(&self, handle: &mut Handle, row: &NewRow) -> Result<(), Fault> {
         let query = sqlx::query(self.insert.text())
             .bind(row.key.as_str())
             .bind(&row.data)
             .bind(row.expire_date);
-        query.execute(connection).await.map(drop).map_err(fault)
+        query
+            .execute(&mut handle.connection)
+            .await
+            .map(drop)
+            .map_err(fault)
     }
 
     async fn update(
         &self,
-        connection: &mut PgConnection,
+        handle: &mut Handle,
         key: &SessionKey,
         data: Option<&str>,
         expire_date: DateTime<Utc>,
@@ -257,29 +289,33 @@ impl Backend for Postgres {
                     .bind(key.as_str())
                     .bind(data)
                     .bind(expire_date);
-                query.execute(connection).await
+                query.execute(&mut handle.connection).await
             }
             None => {
                 let query = sqlx::query(self.touch.text())
                     .bind(key.as_str())
                     .bind(expire_date);
-                query.execute(connection).await
+                query.execute(&mut handle.connection).await
             }
         };
         done.map(|done| done.rows_affected()).map_err(fault)
     }
 
-    async fn delete(&self, connection: &mut PgConnection, key: &SessionKey) -> Result<(), Fault> {
+    async fn delete(&self, handle: &mut Handle, key: &SessionKey) -> Result<(), Fault> {
         let query = sqlx::query(self.delete.text()).bind(key.as_str());
-        query.execute(connection).await.map(drop).map_err(fault)
+        query
+            .execute(&mut handle.connection)
+            .await
+            .map(drop)
+            .map_err(fault)
     }
 
-    async fn commit(&self, connection: &mut PgConnection) -> Result<(), Fault> {
-        run(connection, "COMMIT").await
+    async fn commit(&self, handle: &mut Handle) -> Result<(), Fault> {
+        run(&mut handle.connection, "COMMIT").await
     }
 
-    async fn rollback(&self, connection: &mut PgConnection) -> Result<(), Fault> {
-        run(connection, "ROLLBACK").await
+    async fn rollback(&self, handle: &mut Handle) -> Result<(), Fault> {
+        run(&mut handle.connection, "ROLLBACK").await
     }
 }
 
@@ -300,11 +336,22 @@ fn session_row(row: &PgRow) -> Result<SessionRow, Fault> {
     })
 }
 
-fn user_row(row: &PgRow) -> Result<UserRow, Fault> {
-    Ok(UserRow {
-        password: row.try_get(1).map_err(fault)?,
-        is_active: row.try_get(2).map_err(fault)?,
-    })
+/// Takes the rows of a lookup. Its first row is the proof of who answered: a boolean in this column, which is
+/// NULL in all others.
+fn proven(
+    rows: Vec<PgRow>,
+    column: usize,
+    mut take: impl FnMut(PgRow) -> Result<(), Fault>,
+) -> Result<Proof, Fault> {
+    let mut proof = Proof::ReadOnly;
+    for row in rows {
+        match row.try_get::<Option<bool>, _>(column).map_err(fault)? {
+            Some(false) => proof = Proof::Primary,
+            Some(true) => return Ok(Proof::ReadOnly),
+            None => take(row)?,
+        }
+    }
+    Ok(proof)
 }
 
 /// A failure to connect: the server's definite no, or nobody there.

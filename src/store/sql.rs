@@ -4,8 +4,15 @@ use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-/// Text that holds nothing but our own words and a table name, which the configuration has checked to be a plain
-/// identifier.
+/// A name as Django writes it into SQL: quoted, so that its case counts and it may be a reserved word. A dot
+/// stands between a schema and a name in it.
+pub(super) fn quoted(name: &str, quote: char) -> String {
+    let parts = name.split('.').map(|part| format!("{quote}{part}{quote}"));
+    parts.collect::<Vec<_>>().join(".")
+}
+
+/// Text that holds nothing but our own words and a table names, which the configuration has checked to be plain
+/// identifiers.
 #[derive(Clone, Debug)]
 pub(super) struct Sql(Arc<str>);
 

@@ -6,9 +6,12 @@
 //!
 //! [`fetch_all`]: sqlx::query::Query::fetch_all
 
+mod users;
+
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,28 +21,41 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow},
 };
 
+use self::users::Users;
 use super::{
     Options, RowData, SessionRow, UserRow,
-    backend::{Backend, Fault, Found, Proof},
+    backend::{Backend, Fault, Found, Proof, Wanted},
     change::NewRow,
-    sql::Sql,
+    shape::{self, Column, Shape},
+    sql::{Sql, quoted},
 };
 use crate::{
-    django::expiry::{parse_sqlite_text, sqlite_text},
+    django::{
+        UserKey,
+        expiry::{parse_sqlite_text, sqlite_text},
+    },
     session::SessionKey,
 };
 
 /// Lengths of the IN lists, so that few statements are prepared. The last is the largest batch.
-const PADDED: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
+const PADDED: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, MOST];
+
+/// Longest IN list.
+const MOST: usize = 128;
+
+/// The columns of a table. An integer primary key fills itself.
+const COLUMNS: &str = "SELECT name, type, NOT \"notnull\" OR dflt_value IS NOT NULL \
+    OR (pk = 1 AND lower(type) LIKE '%int%') FROM pragma_table_info(?, ?)";
 
 /// SQLite, with the SQL for one session table.
 #[derive(Debug)]
 pub struct Sqlite {
+    site: Options,
     path: PathBuf,
     session_data: i64,
     busy_timeout: Duration,
     lookup_sessions: Vec<Sql>,
-    lookup_users: Vec<Sql>,
+    columns: Sql,
     insert: Sql,
     update: Sql,
     touch: Sql,
@@ -49,28 +65,21 @@ pub struct Sqlite {
 impl Sqlite {
     /// Prepares the statements for a database file.
     pub fn new(path: &Path, options: &Options) -> Self {
-        let table = &options.table;
-        let marks = |count: usize| vec!["?"; count].join(",");
-        let sessions = |count| {
-            Sql::new(format!(
+        let table = quoted(&options.table, '"');
+        let lookup_sessions = padded_statements(|marks| {
+            format!(
                 "SELECT session_key, CASE WHEN length(CAST(session_data AS BLOB)) <= ? THEN session_data END, \
-                 expire_date FROM {table} WHERE expire_date > ? AND session_key IN ({})",
-                marks(count)
-            ))
-        };
-        let users = |count| {
-            Sql::new(format!(
-                "SELECT id, password, is_active FROM auth_user WHERE id IN ({})",
-                marks(count)
-            ))
-        };
+                 expire_date FROM {table} WHERE expire_date > ? AND session_key IN ({marks})"
+            )
+        });
         Self {
+            site: options.clone(),
             path: path.to_owned(),
             session_data: i64::try_from(options.session_data).unwrap_or(i64::MAX),
             // Well inside the deadline: a thread that waits longer would commit after the client was told no.
             busy_timeout: options.deadline / 4,
-            lookup_sessions: PADDED.into_iter().map(sessions).collect(),
-            lookup_users: PADDED.into_iter().map(users).collect(),
+            lookup_sessions,
+            columns: Sql::new(COLUMNS.into()),
             insert: Sql::new(format!(
                 "INSERT INTO {table} (session_key, session_data, expire_date) VALUES (?, ?, ?)"
             )),
@@ -101,7 +110,7 @@ impl Sqlite {
         now: DateTime<Utc>,
         found: &mut Found,
     ) -> Result<(), Fault> {
-        for keys in keys.chunks(PADDED[PADDED.len() - 1]) {
+        for keys in keys.chunks(MOST) {
             let (sql, length) = padded(&self.lookup_sessions, keys.len());
             let mut query = sqlx::query(sql.text())
                 .bind(self.session_data)
@@ -119,25 +128,22 @@ impl Sqlite {
         Ok(())
     }
 
-    async fn users(
-        &self,
-        connection: &mut SqliteConnection,
-        ids: &[i64],
-        found: &mut Found,
-    ) -> Result<(), Fault> {
-        for ids in ids.chunks(PADDED[PADDED.len() - 1]) {
-            let (sql, length) = padded(&self.lookup_users, ids.len());
-            let mut query = sqlx::query(sql.text());
-            for place in 0..length {
-                query = query.bind(ids[place.min(ids.len() - 1)]);
-            }
-            for row in query.fetch_all(&mut *connection).await.map_err(fault)? {
-                found
-                    .users
-                    .push((row.try_get_unchecked(0).map_err(fault)?, user_row(&row)));
-            }
+    async fn look_up_shape(&self, connection: &mut SqliteConnection) -> Result<Shape, Fault> {
+        let mut columns = Vec::new();
+        for table in shape::tables(&self.site) {
+            let (schema, name) = table.split_once('.').unwrap_or(("main", table));
+            let query = sqlx::query(self.columns.text()).bind(name).bind(schema);
+            let rows = query.fetch_all(&mut *connection).await.map_err(fault)?;
+            let column = |row: &SqliteRow| {
+                Ok(Column {
+                    name: row.try_get_unchecked(0).map_err(fault)?,
+                    declared: row.try_get_unchecked(1).map_err(fault)?,
+                    optional: row.try_get_unchecked(2).map_err(fault)?,
+                })
+            };
+            columns.push(rows.iter().map(column).collect::<Result<_, Fault>>()?);
         }
-        Ok(())
+        Shape::new(&self.site, &columns)
     }
 }
 
@@ -145,6 +151,8 @@ impl Sqlite {
 pub struct Handle {
     connection: SqliteConnection,
     file: FileId,
+    shape: Arc<Shape>,
+    users: Option<Users>,
 }
 
 /// Which file it is, whatever its name. SQLite goes on with a file that was deleted or replaced (a restored
@@ -206,10 +214,21 @@ impl Backend for Sqlite {
             .foreign_keys(false)
             .disable_statement_logging();
         let file = FileId::of(&self.path)?;
-        let connection = SqliteConnection::connect_with(&options)
+        let mut connection = SqliteConnection::connect_with(&options)
             .await
             .map_err(|error| self.connect_fault(error))?;
-        Ok(Handle { connection, file })
+        let shape = self.look_up_shape(&mut connection).await?;
+        let users = self.site.users.as_ref().zip(shape.users.as_ref());
+        Ok(Handle {
+            connection,
+            file,
+            users: users.map(|(options, shape)| Users::new(options, shape)),
+            shape: Arc::new(shape),
+        })
+    }
+
+    fn shape(&self, handle: &Handle) -> Arc<Shape> {
+        handle.shape.clone()
     }
 
     async fn check(&self, handle: &mut Handle) -> Result<(), Fault> {
@@ -222,7 +241,10 @@ impl Backend for Sqlite {
             &mut found,
         )
         .await?;
-        self.users(&mut handle.connection, &[0], &mut found).await
+        match &handle.users {
+            Some(users) => users.check(&mut handle.connection).await,
+            None => Ok(()),
+        }
     }
 
     async fn ping(&self, handle: &mut Handle) -> Result<(), Fault> {
@@ -232,16 +254,17 @@ impl Backend for Sqlite {
     async fn lookup(
         &self,
         handle: &mut Handle,
-        sessions: &[SessionKey],
-        users: &[i64],
+        wanted: &Wanted,
         now: DateTime<Utc>,
     ) -> Result<(Found, Proof), Fault> {
         handle.is_current(&self.path)?;
         let mut found = Found::default();
-        self.sessions(&mut handle.connection, sessions, now, &mut found)
+        let connection = &mut handle.connection;
+        self.sessions(connection, &wanted.sessions, now, &mut found)
             .await?;
-        self.users(&mut handle.connection, users, &mut found)
-            .await?;
+        if let Some(users) = &handle.users {
+            users.look_up(connection, wanted, &mut found).await?;
+        }
         // A file has no standby.
         Ok((found, Proof::Primary))
     }
@@ -266,11 +289,19 @@ impl Backend for Sqlite {
         Ok(found.sessions.pop().map(|(_, row)| row))
     }
 
-    async fn user(&self, handle: &mut Handle, id: i64) -> Result<Option<UserRow>, Fault> {
+    async fn user(&self, handle: &mut Handle, key: &UserKey) -> Result<Option<UserRow>, Fault> {
+        let Some(users) = &handle.users else {
+            return Ok(None);
+        };
         let mut found = Found::default();
-        self.users(&mut handle.connection, &[id], &mut found)
-            .await?;
-        Ok(found.users.pop().map(|(_, row)| row))
+        let wanted = Wanted {
+            users: vec![key.clone()],
+            ..Wanted::default()
+        };
+        let connection = &mut handle.connection;
+        users.look_up(connection, &wanted, &mut found).await?;
+        let mut users = found.users.into_iter();
+        Ok(users.find(|(other, _)| other == key).map(|(_, row)| row))
     }
 
     async fn insert(&self, handle: &mut Handle, row: &NewRow) -> Result<(), Fault> {
@@ -335,6 +366,12 @@ async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(),
         .map_err(fault)
 }
 
+/// A statement for each length of an IN list, of which it is handed the marks.
+fn padded_statements(statement: impl Fn(&str) -> String) -> Vec<Sql> {
+    let of_length = |length| Sql::new(statement(&vec!["?"; length].join(",")));
+    PADDED.into_iter().map(of_length).collect()
+}
+
 /// The statement for this many values, and how many it takes.
 fn padded(statements: &[Sql], count: usize) -> (&Sql, usize) {
     let place = PADDED
@@ -356,16 +393,6 @@ fn session_row(row: &SqliteRow) -> SessionRow {
     SessionRow {
         data: data.map_or(RowData::TooLarge, RowData::Text),
         expire_date,
-    }
-}
-
-/// A user whose row is not what Django writes is not active.
-fn user_row(row: &SqliteRow) -> UserRow {
-    let password = row.try_get_unchecked(1);
-    let is_active = password.is_ok() && row.try_get_unchecked(2).unwrap_or(false);
-    UserRow {
-        password: password.unwrap_or_default(),
-        is_active,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
@@ -10,7 +10,10 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
-use super::backend::{Backend, Fault, contact};
+use super::{
+    backend::{Backend, Fault, contact},
+    shape::Shape,
+};
 
 /// Failures in a row after which requests are answered at once instead of waiting for the database.
 const OPEN_AFTER: u32 = 3;
@@ -25,6 +28,7 @@ pub struct State {
     contacted: AtomicBool,
     cause: Mutex<Option<String>>,
     lost: Notify,
+    shape: RwLock<Option<Arc<Shape>>>,
 }
 
 impl State {
@@ -44,6 +48,22 @@ impl State {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// What the tables look like, as the latest connection has seen them; `None` before the first one.
+    pub fn shape(&self) -> Option<Arc<Shape>> {
+        self.shape
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// A connection has looked at the tables.
+    pub(super) fn learn(&self, seen: &Arc<Shape>) {
+        let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
+        if shape.as_ref() != Some(seen) {
+            *shape = Some(seen.clone());
+        }
     }
 
     /// An answer came. Reads only on the usual path: this runs once for each batch.
@@ -99,7 +119,7 @@ impl State {
             self.lost.notified().await;
             while self.is_away() {
                 tokio::time::sleep(PROBE_EVERY).await;
-                let tried = timeout(deadline, contact(backend.as_ref()));
+                let tried = timeout(deadline, contact(backend.as_ref(), &self));
                 match tried.await.unwrap_or(Err(Fault::Timeout)) {
                     Ok(()) => self.succeeded(),
                     Err(fault) => self.failed(&fault),

@@ -14,8 +14,8 @@ use serde_json::Value;
 use session_gateway::{
     config::Secret,
     django::{
-        AuthHash, Codec, Lifetime, Release, Settings, Unreadable, base62, cookie, expiry,
-        integer_key, login, parse_base62, parse_sqlite_text, sqlite_text,
+        Account, AuthHash, Codec, KeyKind, Lifetime, Release, Settings, Standing, Unreadable,
+        UserKey, base62, cookie, expiry, login, parse_base62, parse_sqlite_text, sqlite_text,
     },
     session::Session,
 };
@@ -465,15 +465,6 @@ fn auth_hashes_are_djangos() {
     }
 }
 
-/// The rest of `get_user`, which takes the users' table.
-#[derive(Debug, PartialEq)]
-enum Outcome {
-    LoggedIn,
-    Anonymous,
-    /// Django deletes the session.
-    Flushed,
-}
-
 #[test]
 fn users_are_logged_in_as_django_logs_them_in() {
     const MODEL: &str = "django.contrib.auth.backends.ModelBackend";
@@ -485,37 +476,32 @@ fn users_are_logged_in_as_django_logs_them_in() {
         let user = vector.field("user");
         let outcome = || {
             let Some(login) = login(&session) else {
-                return Outcome::Anonymous;
+                return Standing::Anonymous;
             };
             if ![MODEL, ALL_USERS].contains(&&*login.backend) {
-                return Outcome::Anonymous;
+                return Standing::Anonymous;
             }
-            if integer_key(&login.user_id) != user["pk"].as_i64() {
-                return Outcome::Anonymous;
-            }
-            if login.backend == MODEL && user["is_active"] == false {
-                return Outcome::Anonymous;
-            }
-            let password = user["password"].as_str().unwrap();
-            let verified = login
-                .hash
-                .is_some_and(|hash| AuthHash::new(&settings).verify(password, &hash));
-            if verified {
-                Outcome::LoggedIn
-            } else {
-                Outcome::Flushed
-            }
+            let key = UserKey::parse(KeyKind::Integer, &login.user_id);
+            let account = (key == user["pk"].as_i64().map(UserKey::Integer)).then(|| Account {
+                password: user["password"].as_str().unwrap(),
+                is_active: user["is_active"] != false,
+            });
+            login.standing(&settings, &AuthHash::new(&settings), account)
         };
         let result = vector.field("result");
         let expected = if result["authenticated"] == true {
-            Outcome::LoggedIn
+            Standing::LoggedIn
         } else if result["old_row_deleted"] == true {
-            Outcome::Flushed
+            Standing::Flushed
         } else {
             // Or a ValidationError for an id that is no number: nobody is logged in.
-            Outcome::Anonymous
+            Standing::Anonymous
         };
         assert_eq!(outcome(), expected, "{id} {note}");
-        assert_eq!(expected == Outcome::LoggedIn, vector.valid(), "{id} {note}");
+        assert_eq!(
+            expected == Standing::LoggedIn,
+            vector.valid(),
+            "{id} {note}"
+        );
     }
 }

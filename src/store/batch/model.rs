@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use tokio::{runtime, sync::oneshot, task::JoinHandle};
 
 use super::*;
-use crate::store::{RowData, change::NewRow};
+use crate::store::{RowData, UserRow, change::NewRow, shape::Shape};
 
 /// A database whose every step is taken by the test.
 #[derive(Clone, Default)]
@@ -35,6 +35,10 @@ impl Backend for Fake {
         Ok(())
     }
 
+    fn shape(&self, (): &()) -> Arc<Shape> {
+        Arc::default()
+    }
+
     async fn check(&self, (): &mut ()) -> Result<(), Fault> {
         Ok(())
     }
@@ -46,8 +50,7 @@ impl Backend for Fake {
     async fn lookup(
         &self,
         (): &mut (),
-        sessions: &[SessionKey],
-        _: &[i64],
+        wanted: &Wanted,
         now: DateTime<Utc>,
     ) -> Result<(Found, Proof), Fault> {
         let (take_snapshot, taken) = oneshot::channel();
@@ -57,7 +60,7 @@ impl Backend for Fake {
         let (answer, answered) = oneshot::channel();
         {
             let mut world = self.0.lock().unwrap();
-            for key in sessions {
+            for key in &wanted.sessions {
                 if let Some(number) = world.commits.get(key) {
                     let data = RowData::Text(number.to_string());
                     found.sessions.push((
@@ -90,7 +93,7 @@ impl Backend for Fake {
         unreachable!("lookups only")
     }
 
-    async fn user(&self, (): &mut (), _: i64) -> Result<Option<UserRow>, Fault> {
+    async fn user(&self, (): &mut (), _: &UserKey) -> Result<Option<UserRow>, Fault> {
         unreachable!("lookups only")
     }
 
@@ -159,6 +162,7 @@ async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError>
         session_data: 1024,
         lookup_queue: 1000,
         session_queue: 1,
+        users: None,
     };
     let state = Arc::new(State::default());
     let batcher = Batcher::start(

@@ -8,7 +8,10 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::*;
-use crate::store::backend::{Found, Proof};
+use crate::store::{
+    backend::{Found, Proof, Wanted},
+    shape::Shape,
+};
 
 /// One row of the fake.
 type Row = (String, DateTime<Utc>);
@@ -58,6 +61,10 @@ impl Backend for Fake {
         Ok(Copy::default())
     }
 
+    fn shape(&self, _: &Copy) -> Arc<Shape> {
+        Arc::default()
+    }
+
     async fn check(&self, _: &mut Copy) -> Result<(), Fault> {
         Ok(())
     }
@@ -69,8 +76,7 @@ impl Backend for Fake {
     async fn lookup(
         &self,
         _: &mut Copy,
-        _: &[SessionKey],
-        _: &[i64],
+        _: &Wanted,
         _: DateTime<Utc>,
     ) -> Result<(Found, Proof), Fault> {
         unreachable!("changes only")
@@ -102,7 +108,7 @@ impl Backend for Fake {
         }))
     }
 
-    async fn user(&self, _: &mut Copy, _: i64) -> Result<Option<UserRow>, Fault> {
+    async fn user(&self, _: &mut Copy, _: &UserKey) -> Result<Option<UserRow>, Fault> {
         Ok(None)
     }
 
@@ -166,7 +172,7 @@ struct Fixed(fn() -> Decision);
 impl Plan for Fixed {
     type Answer = bool;
 
-    fn user(&self, _: Option<&SessionRow>) -> Option<i64> {
+    fn user(&self, _: Option<&SessionRow>) -> Option<UserKey> {
         None
     }
 
@@ -225,6 +231,7 @@ async fn run(
         session_data: 1024,
         lookup_queue: 1,
         session_queue: 2,
+        users: None,
     };
     let state = Arc::new(State::default());
     let runtime = runtime::Handle::current();
