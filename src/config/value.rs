@@ -388,7 +388,7 @@ pub(super) fn condition(text: &str) -> Parsed<String> {
     let foreign = [";", "--", "/*", "#", "?", "$", "\\", "\0"];
     let is_good = !text.trim().is_empty()
         && !foreign.iter().any(|part| text.contains(part))
-        && text.matches('\'').count() % 2 == 0
+        && text.matches('\'').count().is_multiple_of(2)
         && text.matches('(').count() == text.matches(')').count();
     accept(
         text,

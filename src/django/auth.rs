@@ -100,7 +100,8 @@ impl Login {
         let Some(account) = account else {
             return Standing::Anonymous;
         };
-        if !account.is_active && !(self.takes_everybody() && !settings.own_user_rule) {
+        let takes_everybody = self.takes_everybody() && !settings.own_user_rule;
+        if !account.is_active && !takes_everybody {
             return Standing::Anonymous;
         }
         let fits = |hash: &String| auth.verify(account.password, hash);
