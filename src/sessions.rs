@@ -1,5 +1,6 @@
 //! Sessions as Django means them: who is this, and carry out this change. On top of the store, below HTTP.
 
+mod memo;
 mod plan;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -7,7 +8,11 @@ use std::{fmt, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
-pub use self::plan::{Change, Changed, Refused, View};
+use self::memo::{Derived, Memo};
+pub use self::{
+    memo::MemoUse,
+    plan::{Change, Changed, Refused, View},
+};
 use crate::{
     assertion::{self, Opaque},
     config::{Config, Forward, Protected},
@@ -15,7 +20,7 @@ use crate::{
         self, Account, AuthHash, Codec, Lifetime, Settings, Standing, Unreadable, UserKey, Verify,
     },
     session::{Session, SessionKey},
-    store::{self, LookupError, RowData, SessionRow, Store, UserDetails, UserRow},
+    store::{self, LookupError, RowData, SessionRow, Store, User, UserDetails, UserRow},
     telemetry::Throttle,
 };
 
@@ -30,6 +35,7 @@ struct Site {
     store: Store,
     settings: Settings,
     codec: Codec,
+    memo: Memo,
     auth: AuthHash,
     opaque: Opaque,
     protected: Protected,
@@ -66,7 +72,7 @@ pub enum Resolved {
 #[derive(Debug)]
 pub struct Known {
     /// Its contents.
-    pub session: Session,
+    pub session: Arc<Session>,
     /// When it ends.
     pub expire_date: DateTime<Utc>,
     /// Who is logged in, by Django's rules.
@@ -115,6 +121,7 @@ impl Sessions {
         let store = Store::open(&config.django.database, store::Options::from(config))?;
         Ok(Self(Arc::new(Site {
             codec: Codec::new(&settings),
+            memo: Memo::new(),
             auth: AuthHash::new(&settings),
             opaque: Opaque::new(settings.secret_key.expose()),
             protected: config.django.protected.clone(),
@@ -156,18 +163,19 @@ impl Sessions {
         let site = &self.0;
         // One deadline for all the lookups of a request.
         let until = site.store.deadline();
-        let mut row = site.store.session(key, until).await?;
+        let (mut row, guess) = site.first_look(key, details, until).await?;
         // A password change writes the user, then the session under a new key. Between our two reads both can
         // happen, so a wrong hash counts only when the row is still the one that it was read from.
         for _ in 0..3 {
             let Some(found) = row else {
+                site.memo.forget(&key);
                 return Ok(Resolved::Missing);
             };
-            let session = match site.decode(&found) {
-                Ok(session) => session,
+            let derived = match site.derive(key, &found) {
+                Ok(derived) => derived,
                 Err(unreadable) => return Ok(site.unverifiable(unreadable)),
             };
-            let user = match site.login(&session, details, until).await? {
+            let user = match site.login(&derived, guess.as_ref(), details, until).await? {
                 Login::Nobody => None,
                 Login::User(user) => Some(user),
                 Login::WrongHash => {
@@ -180,13 +188,18 @@ impl Sessions {
                 }
             };
             return Ok(Resolved::Known(Box::new(Known {
-                session,
+                session: derived.session.clone(),
                 expire_date: found.expire_date,
                 user,
             })));
         }
         // Three different rows in three looks: somebody rewrites it all the time. Not knowing is no answer.
         Err(LookupError::Unavailable)
+    }
+
+    /// How often a row's meaning was remembered since the start.
+    pub fn memo_use(&self) -> MemoUse {
+        self.0.memo.usage()
     }
 
     /// Carries out a change; when it returns `Ok`, the change is committed. Goes on when the caller leaves.
@@ -212,7 +225,63 @@ impl Sessions {
     }
 }
 
+/// A user who was looked up before it was known whether the session names him.
+struct Guess {
+    key: UserKey,
+    user: Option<User>,
+}
+
 impl Site {
+    /// Reads the row and, where it is remembered whom the session named last time, that user in the same
+    /// batch. Both are from snapshots taken after this call; whether the guess was right shows when the row
+    /// is here.
+    async fn first_look(
+        &self,
+        key: SessionKey,
+        details: bool,
+        until: Instant,
+    ) -> Result<(Option<SessionRow>, Option<Guess>), LookupError> {
+        let latest = self.memo.latest(&key);
+        let user_key = match self.settings.verify {
+            Verify::Off => None,
+            Verify::User | Verify::ActiveOnly => {
+                latest.and_then(|derived| self.store.user_key(&derived.login.as_ref()?.user_id))
+            }
+        };
+        let Some(user_key) = user_key else {
+            return Ok((self.store.session(key, until).await?, None));
+        };
+        let (row, user) = tokio::join!(
+            self.store.session(key, until),
+            self.store.user(user_key.clone(), details, until)
+        );
+        let guess = Guess {
+            key: user_key,
+            user: user?,
+        };
+        Ok((row?, Some(guess)))
+    }
+
+    /// What a row means: remembered, or found out.
+    fn derive(&self, key: SessionKey, row: &SessionRow) -> Result<Arc<Derived>, Unreadable> {
+        if let RowData::Text(text) = &row.data
+            && let Some(derived) = self.memo.latest(&key).filter(|derived| derived.is_of(text))
+        {
+            self.memo.count(true);
+            return Ok(derived);
+        }
+        self.memo.count(false);
+        let session = self.decode(row)?;
+        let login = self.login_of(&session);
+        let text = match &row.data {
+            RowData::Text(text) => text.clone(),
+            RowData::TooLarge | RowData::Malformed => String::new(),
+        };
+        let derived = Derived::new(text, session, login);
+        self.memo.remember(key, derived.clone());
+        Ok(derived)
+    }
+
     fn decode(&self, row: &SessionRow) -> Result<Session, Unreadable> {
         match &row.data {
             RowData::Text(text) => self.codec.decode(text),
@@ -238,30 +307,37 @@ impl Site {
     /// Django's `get_user`, as far as it can be said without writing.
     async fn login(
         &self,
-        session: &Session,
+        derived: &Derived,
+        guess: Option<&Guess>,
         details: bool,
         until: Instant,
     ) -> Result<Login, LookupError> {
-        let Some(login) = self.login_of(session) else {
+        let Some(login) = &derived.login else {
             return Ok(Login::Nobody);
         };
         if self.settings.verify == Verify::Off {
-            return Ok(Login::User(self.current_user(login.user_id, None)));
+            return Ok(Login::User(self.current_user(login.user_id.clone(), None)));
         }
         let Some(key) = self.store.user_key(&login.user_id) else {
             return Ok(Login::Nobody);
         };
+        let logged_in = |user: User| self.current_user(key.to_string(), user.details);
+        // A guess only says yes. Its snapshot can be older than the row's, so that the user's new password
+        // may not be in it when the session's new hash is: then both are read in order.
+        if let Some(user) = guess
+            .filter(|guess| guess.key == key)
+            .and_then(|guess| guess.user.as_ref())
+            && self.standing(derived, login, Some(&user.row)) == Standing::LoggedIn
+        {
+            return Ok(Login::User(logged_in(user.clone())));
+        }
         let user = self.store.user(key.clone(), details, until).await?;
-        Ok(
-            match self.standing(&login, user.as_ref().map(|user| &user.row)) {
-                Standing::Anonymous => Login::Nobody,
-                Standing::Flushed => Login::WrongHash,
-                Standing::LoggedIn => {
-                    let details = user.and_then(|user| user.details);
-                    Login::User(self.current_user(key.to_string(), details))
-                }
-            },
-        )
+        let standing = self.standing(derived, login, user.as_ref().map(|user| &user.row));
+        Ok(match (standing, user) {
+            (Standing::LoggedIn, Some(user)) => Login::User(logged_in(user)),
+            (Standing::Flushed, _) => Login::WrongHash,
+            (Standing::Anonymous, _) | (Standing::LoggedIn, None) => Login::Nobody,
+        })
     }
 
     fn current_user(&self, id: String, details: Option<UserDetails>) -> CurrentUser {
@@ -272,7 +348,29 @@ impl Site {
         }
     }
 
-    fn standing(&self, login: &django::Login, user: Option<&UserRow>) -> Standing {
+    /// What Django makes of the login, as it was worked out before for the same hash and password, if it was.
+    fn standing(
+        &self,
+        derived: &Derived,
+        login: &django::Login,
+        user: Option<&UserRow>,
+    ) -> Standing {
+        if let Some(user) = user
+            && user.is_active
+            && derived.fits(&user.password)
+        {
+            return Standing::LoggedIn;
+        }
+        let standing = self.judge(login, user);
+        if let Some(user) = user
+            && standing == Standing::LoggedIn
+        {
+            derived.remember_fit(&user.password);
+        }
+        standing
+    }
+
+    fn judge(&self, login: &django::Login, user: Option<&UserRow>) -> Standing {
         let account = user.map(|user| Account {
             password: &user.password,
             is_active: user.is_active,

@@ -297,6 +297,6 @@ impl SessionPlan {
         let Some((login, _)) = self.site.user_of(session) else {
             return true;
         };
-        self.site.standing(&login, user) != Standing::Flushed
+        self.site.judge(&login, user) != Standing::Flushed
     }
 }

@@ -1,0 +1,190 @@
+//! Remembers what rows mean, so that the same bytes are verified, inflated and parsed once.
+//!
+//! Facts are never remembered, only derivations: an entry is used where the row just read holds, byte for
+//! byte, the text that it was made from. So it cannot be stale. It belongs to one set of keys, salt and
+//! formats, and goes with it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use quick_cache::{Weighter, sync::Cache};
+
+use crate::{
+    django::Login,
+    session::{Session, SessionKey},
+};
+
+/// Most bytes of rows and sessions that are remembered: some ten thousand of usual size.
+const MOST_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A session of a usual size, in bytes of row and contents, by which the table of entries is laid out.
+const USUAL_BYTES: u64 = 2048;
+
+/// What a row's text means.
+pub(super) struct Derived {
+    /// The text.
+    data: String,
+    /// Its contents.
+    pub(super) session: Arc<Session>,
+    /// The login in it, if one of the site's backends could have made it.
+    pub(super) login: Option<Login>,
+    /// A `password` column to which the login's hash fits: the latter is derived from it.
+    password: OnceLock<Box<str>>,
+}
+
+impl Derived {
+    pub(super) fn new(data: String, session: Session, login: Option<Login>) -> Arc<Self> {
+        Arc::new(Self {
+            data,
+            session: Arc::new(session),
+            login,
+            password: OnceLock::new(),
+        })
+    }
+
+    /// Whether it was made from this text.
+    pub(super) fn is_of(&self, data: &str) -> bool {
+        self.data == data
+    }
+
+    /// Whether the hash is known to fit this `password` column.
+    pub(super) fn fits(&self, password: &str) -> bool {
+        self.password
+            .get()
+            .is_some_and(|fitting| **fitting == *password)
+    }
+
+    /// The hash was found to fit this `password` column.
+    pub(super) fn remember_fit(&self, password: &str) {
+        // The first one stays: another password would need another hash.
+        let _ = self.password.set(password.into());
+    }
+}
+
+impl fmt::Debug for Derived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Derived(redacted)")
+    }
+}
+
+/// The memo of one site: the latest derivation of each key, in bounded memory.
+pub(super) struct Memo {
+    entries: Cache<SessionKey, Arc<Derived>, ByBytes>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// How often a row's meaning was remembered since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoUse {
+    /// Rows that were known already.
+    pub hits: u64,
+    /// Rows that had to be verified and parsed.
+    pub misses: u64,
+}
+
+impl Memo {
+    pub(super) fn new() -> Self {
+        let usual = usize::try_from(MOST_BYTES / USUAL_BYTES).unwrap_or(usize::MAX);
+        Self {
+            entries: Cache::with_weighter(usual, MOST_BYTES, ByBytes),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+        }
+    }
+
+    /// What the row of this key meant when it was last read. Whether it still does takes [`Derived::is_of`].
+    pub(super) fn latest(&self, key: &SessionKey) -> Option<Arc<Derived>> {
+        self.entries.get(key)
+    }
+
+    /// Remembers what a row means.
+    pub(super) fn remember(&self, key: SessionKey, derived: Arc<Derived>) {
+        self.entries.insert(key, derived);
+    }
+
+    /// Nothing is behind this key any more: its memory is better used.
+    pub(super) fn forget(&self, key: &SessionKey) {
+        self.entries.remove(key);
+    }
+
+    pub(super) fn count(&self, hit: bool) {
+        let counter = if hit { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn usage(&self) -> MemoUse {
+        MemoUse {
+            hits: self.hits.load(Ordering::Relaxed),
+            misses: self.misses.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// An entry weighs what it holds.
+#[derive(Clone)]
+struct ByBytes;
+
+impl Weighter<SessionKey, Arc<Derived>> for ByBytes {
+    fn weight(&self, _: &SessionKey, derived: &Arc<Derived>) -> u64 {
+        // The contents are about as long as their JSON, the rest is a few hundred bytes.
+        let bytes = derived.data.capacity() + derived.session.json_len() + 512;
+        u64::try_from(bytes).unwrap_or(MOST_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> SessionKey {
+        SessionKey::parse(format!("{number:032}").as_bytes()).unwrap()
+    }
+
+    fn derived(data: &str) -> Arc<Derived> {
+        Derived::new(data.to_owned(), Session::empty(), None)
+    }
+
+    #[test]
+    fn an_entry_stands_for_its_own_bytes_only() {
+        let memo = Memo::new();
+        memo.remember(key(1), derived("a:b:c"));
+        let latest = memo.latest(&key(1)).unwrap();
+        assert!(latest.is_of("a:b:c") && !latest.is_of("a:b:d") && !latest.is_of("a:b:c "));
+        assert!(memo.latest(&key(2)).is_none());
+        memo.remember(key(1), derived("a:b:d"));
+        assert!(memo.latest(&key(1)).unwrap().is_of("a:b:d"));
+        memo.forget(&key(1));
+        assert!(memo.latest(&key(1)).is_none());
+    }
+
+    #[test]
+    fn memory_is_bounded_however_many_sessions_there_are() {
+        let memo = Memo::new();
+        let large = "x".repeat(200 * 1024);
+        for number in 0..1000 {
+            memo.remember(key(number), derived(&large));
+        }
+        assert!(
+            memo.entries.weight() <= MOST_BYTES,
+            "{}",
+            memo.entries.weight()
+        );
+        assert!(memo.entries.len() > 100, "{}", memo.entries.len());
+    }
+
+    #[test]
+    fn a_fitting_password_is_remembered_by_its_bytes() {
+        let derived = derived("a");
+        assert!(!derived.fits("secret"));
+        derived.remember_fit("secret");
+        assert!(derived.fits("secret") && !derived.fits("secreT"));
+        derived.remember_fit("other");
+        assert!(derived.fits("secret") && !derived.fits("other"));
+    }
+}
