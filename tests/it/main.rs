@@ -9,6 +9,7 @@ mod changes;
 mod concurrency;
 mod demo;
 mod django;
+mod faults;
 mod hardening;
 mod layers;
 mod outage;
