@@ -11,6 +11,7 @@ mod demo;
 mod django;
 mod faults;
 mod hardening;
+mod history;
 mod layers;
 mod outage;
 mod response;
