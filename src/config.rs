@@ -22,6 +22,7 @@ use std::{
     cell::RefCell, ffi::OsString, fs, net::SocketAddr, path::Path, path::PathBuf, time::Duration,
 };
 
+use chrono_tz::Tz;
 use ipnet::IpNet;
 use toml::de::DeTable;
 
@@ -229,6 +230,9 @@ pub struct Django {
     pub table: String,
     /// `salt`: the signing salt of the session store's class.
     pub salt: String,
+    /// `time_zone`: the zone of moments that are stored without an offset. `None`: UTC, and texts without an
+    /// offset in `_session_expiry` are not read.
+    pub time_zone: Option<Tz>,
     /// `verify`: what of a login is checked against the user table.
     pub verify: Verify,
     /// `backends`: AUTHENTICATION_BACKENDS.

@@ -17,6 +17,7 @@ mod state;
 use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use tokio::{runtime, time::Instant};
 
 use self::{backend::Backend, batch::Batcher, change::Changer};
@@ -110,6 +111,8 @@ pub struct User {
 pub struct Options {
     /// The session table; checked to be a plain identifier when the configuration was read.
     pub table: String,
+    /// The zone of moments in a database that does not hold instants.
+    pub time_zone: Tz,
     /// How long a lookup or a change may take.
     pub deadline: Duration,
     /// Connections for lookups.
@@ -147,6 +150,7 @@ impl From<&Config> for Options {
     fn from(config: &Config) -> Self {
         Self {
             table: config.django.table.clone(),
+            time_zone: config.django.time_zone.unwrap_or(Tz::UTC),
             deadline: config.django.deadline,
             connections: config.django.connections,
             write_connections: config.django.write_connections,

@@ -75,6 +75,9 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
         "django.contrib.sessions.SessionStore",
         value::plain_text,
     );
+    let time_zone = table
+        .value("time_zone")
+        .and_then(|value| value.parse("text such as \"Europe/Berlin\"", value::time_zone));
     // A visitor waits for this long at most; what takes longer is an outage.
     let deadline = table.duration(
         "deadline",
@@ -107,6 +110,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
             release,
             table: session_table,
             salt,
+            time_zone,
             verify,
             backends,
             user,

@@ -193,6 +193,7 @@ fn defaults_are_the_documented_ones() {
         (seconds(2), 2, 8)
     );
     assert!(!django.expire_at_browser_close && django.secret_key_fallbacks.is_empty());
+    assert_eq!(django.time_zone, None);
     let cookie = &django.cookie;
     assert_eq!(
         (cookie.name.as_str(), cookie.path.as_str(), &cookie.domain),
@@ -273,6 +274,7 @@ verify = "active-only"
 user = { table = "people", key = "uid", password = "pw", where = "NOT locked", groups = ["a.m", "a.g"] }
 table = "shop.sessions"
 salt = "shop.SessionStore"
+time_zone = "Europe/Berlin"
 backends = ["shop.Backend"]
 deadline = "500ms"
 connections = 3
@@ -348,6 +350,7 @@ writable = []
     assert_eq!(user.groups, ("a.m".to_owned(), "a.g".to_owned()));
     assert_eq!(config.user_columns(), ["is_staff", "username"]);
     assert!(config.reads_groups());
+    assert_eq!(config.django.time_zone, Some(Tz::Europe__Berlin));
     let route = &config.routes[0];
     assert_eq!(route.groups, ["editors", "admins"]);
     assert_eq!(route.host.as_deref(), Some("shop.example"));

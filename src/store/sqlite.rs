@@ -16,6 +16,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use sqlx::{
     ConnectOptions, Connection, Row,
     sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow},
@@ -93,6 +94,10 @@ impl Sqlite {
         }
     }
 
+    fn text(&self, time: DateTime<Utc>) -> String {
+        sqlite_text(time, self.site.time_zone)
+    }
+
     fn connect_fault(&self, error: sqlx::Error) -> Fault {
         match fault(error) {
             Fault::Away(cause) => {
@@ -114,14 +119,16 @@ impl Sqlite {
             let (sql, length) = padded(&self.lookup_sessions, keys.len());
             let mut query = sqlx::query(sql.text())
                 .bind(self.session_data)
-                .bind(sqlite_text(now));
+                .bind(self.text(now));
             for place in 0..length {
                 query = query.bind(keys[place.min(keys.len() - 1)].as_str());
             }
             for row in query.fetch_all(&mut *connection).await.map_err(fault)? {
                 let key: &str = row.try_get_unchecked(0).map_err(fault)?;
                 if let Some(key) = SessionKey::parse(key.as_bytes()) {
-                    found.sessions.push((key, session_row(&row)));
+                    found
+                        .sessions
+                        .push((key, session_row(&row, self.site.time_zone)));
                 }
             }
         }
@@ -308,7 +315,7 @@ impl Backend for Sqlite {
         let query = sqlx::query(self.insert.text())
             .bind(row.key.as_str())
             .bind(&row.data)
-            .bind(sqlite_text(row.expire_date));
+            .bind(self.text(row.expire_date));
         query
             .execute(&mut handle.connection)
             .await
@@ -323,7 +330,7 @@ impl Backend for Sqlite {
         data: Option<&str>,
         expire_date: DateTime<Utc>,
     ) -> Result<u64, Fault> {
-        let date = sqlite_text(expire_date);
+        let date = self.text(expire_date);
         let done = match data {
             Some(data) => {
                 let query = sqlx::query(self.update.text())
@@ -347,6 +354,10 @@ impl Backend for Sqlite {
             .await
             .map(drop)
             .map_err(fault)
+    }
+
+    fn held(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+        parse_sqlite_text(&self.text(time), self.site.time_zone).unwrap_or(time)
     }
 
     async fn commit(&self, handle: &mut Handle) -> Result<(), Fault> {
@@ -382,11 +393,13 @@ fn padded(statements: &[Sql], count: usize) -> (&Sql, usize) {
 }
 
 /// A row of one visitor must not fail the batch of all: what is not text is told as such.
-fn session_row(row: &SqliteRow) -> SessionRow {
+fn session_row(row: &SqliteRow, time_zone: Tz) -> SessionRow {
     // Unchecked: the declared types are Django's (varchar, text, datetime), the stored ones are text.
     let data: Result<Option<String>, _> = row.try_get_unchecked(1);
     let date: Result<String, _> = row.try_get_unchecked(2);
-    let date = date.ok().and_then(|date| parse_sqlite_text(&date));
+    let date = date
+        .ok()
+        .and_then(|date| parse_sqlite_text(&date, time_zone));
     let (Ok(data), Some(expire_date)) = (data, date) else {
         return SessionRow::malformed();
     };
