@@ -6,6 +6,7 @@
 mod item;
 mod keys;
 mod load;
+mod mysql;
 pub mod protected;
 mod report;
 mod routes;
@@ -258,6 +259,8 @@ pub struct Django {
 pub enum Database {
     /// `postgres://...` or `postgresql://...`
     Postgres(Secret),
+    /// `mysql://...` or `mariadb://...`
+    MySql(Secret),
     /// `sqlite:PATH`; relative to the configuration file's folder.
     Sqlite(PathBuf),
 }

@@ -8,6 +8,7 @@ pub mod backend;
 pub mod batch;
 pub mod change;
 mod details;
+mod mysql;
 mod postgres;
 pub mod shape;
 mod sql;
@@ -26,6 +27,7 @@ pub use self::{
     batch::LookupError,
     change::{ChangeError, Decision, NewRow, Plan},
     details::UserDetails,
+    mysql::MySql,
     postgres::Postgres,
     sqlite::Sqlite,
     state::State,
@@ -196,6 +198,7 @@ pub struct Store {
 
 enum Engine {
     Postgres(Parts<Postgres>),
+    MySql(Parts<MySql>),
     Sqlite(Parts<Sqlite>),
 }
 
@@ -230,6 +233,10 @@ impl Store {
                 let backend = Postgres::new(url, &options).map_err(OpenError::Address)?;
                 Engine::Postgres(Parts::start(backend, options, &state, &handle))
             }
+            config::Database::MySql(url) => {
+                let backend = MySql::new(url, &options).map_err(OpenError::Address)?;
+                Engine::MySql(Parts::start(backend, options, &state, &handle))
+            }
             config::Database::Sqlite(path) => {
                 let backend = Sqlite::new(path, &options);
                 // One writer: SQLite has one write lock, and waiting in our own line is fairer than in its.
@@ -252,6 +259,7 @@ impl Store {
     pub async fn first_contact(&self, patience: Duration) -> Result<(), OpenError> {
         match &self.engine {
             Engine::Postgres(parts) => self.contact(parts.backend.clone(), patience).await,
+            Engine::MySql(parts) => self.contact(parts.backend.clone(), patience).await,
             Engine::Sqlite(parts) => self.contact(parts.backend.clone(), patience).await,
         }
     }
@@ -322,6 +330,7 @@ impl Store {
     ) -> Result<P::Answer, ChangeError> {
         match &self.engine {
             Engine::Postgres(parts) => parts.changer.clone().run(key, plan).await,
+            Engine::MySql(parts) => parts.changer.clone().run(key, plan).await,
             Engine::Sqlite(parts) => parts.changer.clone().run(key, plan).await,
         }
     }
@@ -335,6 +344,7 @@ impl Store {
     pub async fn drained(&self) {
         match &self.engine {
             Engine::Postgres(parts) => parts.changer.drained().await,
+            Engine::MySql(parts) => parts.changer.drained().await,
             Engine::Sqlite(parts) => parts.changer.drained().await,
         }
     }
@@ -347,6 +357,7 @@ impl Store {
     fn batcher(&self) -> &Batcher {
         match &self.engine {
             Engine::Postgres(parts) => &parts.batcher,
+            Engine::MySql(parts) => &parts.batcher,
             Engine::Sqlite(parts) => &parts.batcher,
         }
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     Cookie, Database, Django, Protected, SameSite, Secret, User, Verify,
     item::Value,
-    keys,
+    keys, mysql,
     report::did_you_mean,
     secrets::{self, Found},
     tree::Table,
@@ -222,9 +222,12 @@ fn database(value: &Value<'_>, url: &str) -> Result<Database, &'static str> {
         }
         "sqlite" => sqlite(rest).map(|path| Database::Sqlite(value.context.folder.join(path))),
         "mysql" | "mariadb" => {
-            Err("MySQL is not supported yet by this version; postgres:// and sqlite: are")
+            mysql::check(rest)?;
+            Ok(Database::MySql(Secret::from(url)))
         }
-        _ => Err("this is not a database address: postgres://, postgresql:// or sqlite:"),
+        _ => Err(
+            "this is not a database address: postgres://, postgresql://, mysql://, mariadb:// or sqlite:",
+        ),
     }
 }
 

@@ -25,7 +25,10 @@ upstream = "orders"
 fn env(name: &str) -> Option<OsString> {
     let value = match name {
         "DATABASE_URL" => "postgres://shop:hunter2@db.example/shop\n",
-        "MYSQL" => "mysql://shop:hunter2@db.example/shop",
+        "MYSQL" => "mysql://shop:hunter2@db.example/shop?ssl-mode=VERIFY_CA&socket=/run/s",
+        "MARIADB" => "mariadb://shop@[::1]:3307/shop",
+        "MYSQL_SLASH" => "mysql://shop:hunter2/3@db.example/shop",
+        "MYSQL_AT" => "mysql://shop:hunter2@3@db.example/shop",
         "SECRET_KEY" | "SAME_AS_SECRET_KEY" => "hunter2-django-insecure-0123456789-0123456789",
         "ORDERS_KEY" | "SAME_AS_ORDERS_KEY" => {
             "base64:3Bs8gUMG0e5Hx6moOQDVjvKR9T6sEtMUU4wczvBAOcc="
@@ -367,6 +370,22 @@ writable = []
             let is_there = text.lines().any(|line| line.contains(key)) || *key == "domain";
             assert!(is_there, "{key} is not tried here");
         }
+    }
+}
+
+#[test]
+fn mysql_and_mariadb_are_one_kind_of_database() {
+    for variable in ["MYSQL", "MARIADB"] {
+        let config = parse(&edited("DATABASE_URL", variable))
+            .expect("a good file")
+            .config;
+        let Database::MySql(url) = &config.django.database else {
+            panic!("{:?}", config.django.database)
+        };
+        assert_eq!(
+            Some(url.expose()),
+            env(variable).as_ref().map(|url| url.as_encoded_bytes())
+        );
     }
 }
 

@@ -4,13 +4,13 @@ use chrono::{DateTime, Datelike, NaiveDateTime, Offset, TimeZone, Utc, offset::L
 use chrono_tz::{GapInfo, Tz};
 
 /// What a clock in this zone shows at this moment.
-pub(super) fn wall_clock(time: DateTime<Utc>, zone: Tz) -> NaiveDateTime {
+pub(crate) fn wall_clock(time: DateTime<Utc>, zone: Tz) -> NaiveDateTime {
     time.with_timezone(&zone).naive_local()
 }
 
 /// The moment at which a clock in this zone shows this, as Python's zoneinfo finds it with `fold=0`: of two,
 /// the first; what the clock leaps over is counted as if it did not leap. `None` outside of Python's years.
-pub(super) fn moment(wall: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
+pub(crate) fn moment(wall: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
     let offset = match zone.offset_from_local_datetime(&wall) {
         LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => offset,
         LocalResult::None => GapInfo::new(&wall, &zone)?.begin?.1,
@@ -20,7 +20,7 @@ pub(super) fn moment(wall: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
 }
 
 /// Whether Python's datetime can hold the moment, and what a clock in this zone shows then.
-pub(super) fn in_range(time: DateTime<Utc>, zone: Tz) -> bool {
+pub(crate) fn in_range(time: DateTime<Utc>, zone: Tz) -> bool {
     let years = 1..=9999;
     years.contains(&time.year()) && years.contains(&wall_clock(time, zone).year())
 }

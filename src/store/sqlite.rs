@@ -28,7 +28,7 @@ use super::{
     backend::{Backend, Fault, Found, Proof, Wanted},
     change::NewRow,
     shape::{self, Column, Shape},
-    sql::{Sql, quoted},
+    sql::{MOST, Sql, filled, padded, padded_statements, quoted},
 };
 use crate::{
     django::{
@@ -37,12 +37,6 @@ use crate::{
     },
     session::SessionKey,
 };
-
-/// Lengths of the IN lists, so that few statements are prepared. The last is the largest batch.
-const PADDED: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, MOST];
-
-/// Longest IN list.
-const MOST: usize = 128;
 
 /// The columns of a table. An integer primary key fills itself.
 const COLUMNS: &str = "SELECT name, type, NOT \"notnull\" OR dflt_value IS NOT NULL \
@@ -120,8 +114,8 @@ impl Sqlite {
             let mut query = sqlx::query(sql.text())
                 .bind(self.session_data)
                 .bind(self.text(now));
-            for place in 0..length {
-                query = query.bind(keys[place.min(keys.len() - 1)].as_str());
+            for key in filled(keys, length) {
+                query = query.bind(key.as_str());
             }
             for row in query.fetch_all(&mut *connection).await.map_err(fault)? {
                 let key: &str = row.try_get_unchecked(0).map_err(fault)?;
@@ -375,21 +369,6 @@ async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(),
         .await
         .map(drop)
         .map_err(fault)
-}
-
-/// A statement for each length of an IN list, of which it is handed the marks.
-fn padded_statements(statement: impl Fn(&str) -> String) -> Vec<Sql> {
-    let of_length = |length| Sql::new(statement(&vec!["?"; length].join(",")));
-    PADDED.into_iter().map(of_length).collect()
-}
-
-/// The statement for this many values, and how many it takes.
-fn padded(statements: &[Sql], count: usize) -> (&Sql, usize) {
-    let place = PADDED
-        .iter()
-        .position(|length| *length >= count)
-        .unwrap_or(PADDED.len() - 1);
-    (&statements[place], PADDED[place])
 }
 
 /// A row of one visitor must not fail the batch of all: what is not text is told as such.
