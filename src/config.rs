@@ -6,6 +6,7 @@
 mod item;
 mod keys;
 mod load;
+mod mysql;
 pub mod protected;
 mod report;
 mod routes;
@@ -22,6 +23,7 @@ use std::{
     cell::RefCell, ffi::OsString, fs, net::SocketAddr, path::Path, path::PathBuf, time::Duration,
 };
 
+use chrono_tz::Tz;
 use ipnet::IpNet;
 use toml::de::DeTable;
 
@@ -229,6 +231,9 @@ pub struct Django {
     pub table: String,
     /// `salt`: the signing salt of the session store's class.
     pub salt: String,
+    /// `time_zone`: the zone of moments that are stored without an offset. `None`: UTC, and texts without an
+    /// offset in `_session_expiry` are not read.
+    pub time_zone: Option<Tz>,
     /// `verify`: what of a login is checked against the user table.
     pub verify: Verify,
     /// `backends`: AUTHENTICATION_BACKENDS.
@@ -254,6 +259,8 @@ pub struct Django {
 pub enum Database {
     /// `postgres://...` or `postgresql://...`
     Postgres(Secret),
+    /// `mysql://...` or `mariadb://...`
+    MySql(Secret),
     /// `sqlite:PATH`; relative to the configuration file's folder.
     Sqlite(PathBuf),
 }

@@ -11,6 +11,7 @@ mod payload;
 pub mod settings;
 mod signing;
 mod user;
+pub(crate) mod zone;
 
 pub use self::{
     auth::{Account, AuthHash, Login, Standing, integer_key, login},

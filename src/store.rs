@@ -8,6 +8,7 @@ pub mod backend;
 pub mod batch;
 pub mod change;
 mod details;
+mod mysql;
 mod postgres;
 pub mod shape;
 mod sql;
@@ -17,6 +18,7 @@ mod state;
 use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use tokio::{runtime, time::Instant};
 
 use self::{backend::Backend, batch::Batcher, change::Changer};
@@ -25,6 +27,7 @@ pub use self::{
     batch::LookupError,
     change::{ChangeError, Decision, NewRow, Plan},
     details::UserDetails,
+    mysql::MySql,
     postgres::Postgres,
     sqlite::Sqlite,
     state::State,
@@ -110,6 +113,8 @@ pub struct User {
 pub struct Options {
     /// The session table; checked to be a plain identifier when the configuration was read.
     pub table: String,
+    /// The zone of moments in a database that does not hold instants.
+    pub time_zone: Tz,
     /// How long a lookup or a change may take.
     pub deadline: Duration,
     /// Connections for lookups.
@@ -147,6 +152,7 @@ impl From<&Config> for Options {
     fn from(config: &Config) -> Self {
         Self {
             table: config.django.table.clone(),
+            time_zone: config.django.time_zone.unwrap_or(Tz::UTC),
             deadline: config.django.deadline,
             connections: config.django.connections,
             write_connections: config.django.write_connections,
@@ -192,6 +198,7 @@ pub struct Store {
 
 enum Engine {
     Postgres(Parts<Postgres>),
+    MySql(Parts<MySql>),
     Sqlite(Parts<Sqlite>),
 }
 
@@ -226,6 +233,10 @@ impl Store {
                 let backend = Postgres::new(url, &options).map_err(OpenError::Address)?;
                 Engine::Postgres(Parts::start(backend, options, &state, &handle))
             }
+            config::Database::MySql(url) => {
+                let backend = MySql::new(url, &options).map_err(OpenError::Address)?;
+                Engine::MySql(Parts::start(backend, options, &state, &handle))
+            }
             config::Database::Sqlite(path) => {
                 let backend = Sqlite::new(path, &options);
                 // One writer: SQLite has one write lock, and waiting in our own line is fairer than in its.
@@ -248,6 +259,7 @@ impl Store {
     pub async fn first_contact(&self, patience: Duration) -> Result<(), OpenError> {
         match &self.engine {
             Engine::Postgres(parts) => self.contact(parts.backend.clone(), patience).await,
+            Engine::MySql(parts) => self.contact(parts.backend.clone(), patience).await,
             Engine::Sqlite(parts) => self.contact(parts.backend.clone(), patience).await,
         }
     }
@@ -318,6 +330,7 @@ impl Store {
     ) -> Result<P::Answer, ChangeError> {
         match &self.engine {
             Engine::Postgres(parts) => parts.changer.clone().run(key, plan).await,
+            Engine::MySql(parts) => parts.changer.clone().run(key, plan).await,
             Engine::Sqlite(parts) => parts.changer.clone().run(key, plan).await,
         }
     }
@@ -331,6 +344,7 @@ impl Store {
     pub async fn drained(&self) {
         match &self.engine {
             Engine::Postgres(parts) => parts.changer.drained().await,
+            Engine::MySql(parts) => parts.changer.drained().await,
             Engine::Sqlite(parts) => parts.changer.drained().await,
         }
     }
@@ -343,6 +357,7 @@ impl Store {
     fn batcher(&self) -> &Batcher {
         match &self.engine {
             Engine::Postgres(parts) => &parts.batcher,
+            Engine::MySql(parts) => &parts.batcher,
             Engine::Sqlite(parts) => &parts.batcher,
         }
     }

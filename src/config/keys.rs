@@ -70,6 +70,7 @@ pub(super) const DJANGO: Section = Section {
         "release",
         "table",
         "salt",
+        "time_zone",
         "verify",
         "backends",
         "deadline",

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     Cookie, Database, Django, Protected, SameSite, Secret, User, Verify,
     item::Value,
-    keys,
+    keys, mysql,
     report::did_you_mean,
     secrets::{self, Found},
     tree::Table,
@@ -75,6 +75,9 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
         "django.contrib.sessions.SessionStore",
         value::plain_text,
     );
+    let time_zone = table
+        .value("time_zone")
+        .and_then(|value| value.parse("text such as \"Europe/Berlin\"", value::time_zone));
     // A visitor waits for this long at most; what takes longer is an outage.
     let deadline = table.duration(
         "deadline",
@@ -107,6 +110,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
             release,
             table: session_table,
             salt,
+            time_zone,
             verify,
             backends,
             user,
@@ -218,9 +222,12 @@ fn database(value: &Value<'_>, url: &str) -> Result<Database, &'static str> {
         }
         "sqlite" => sqlite(rest).map(|path| Database::Sqlite(value.context.folder.join(path))),
         "mysql" | "mariadb" => {
-            Err("MySQL is not supported yet by this version; postgres:// and sqlite: are")
+            mysql::check(rest)?;
+            Ok(Database::MySql(Secret::from(url)))
         }
-        _ => Err("this is not a database address: postgres://, postgresql:// or sqlite:"),
+        _ => Err(
+            "this is not a database address: postgres://, postgresql://, mysql://, mariadb:// or sqlite:",
+        ),
     }
 }
 

@@ -25,7 +25,10 @@ upstream = "orders"
 fn env(name: &str) -> Option<OsString> {
     let value = match name {
         "DATABASE_URL" => "postgres://shop:hunter2@db.example/shop\n",
-        "MYSQL" => "mysql://shop:hunter2@db.example/shop",
+        "MYSQL" => "mysql://shop:hunter2@db.example/shop?ssl-mode=VERIFY_CA&socket=/run/s",
+        "MARIADB" => "mariadb://shop@[::1]:3307/shop",
+        "MYSQL_SLASH" => "mysql://shop:hunter2/3@db.example/shop",
+        "MYSQL_AT" => "mysql://shop:hunter2@3@db.example/shop",
         "SECRET_KEY" | "SAME_AS_SECRET_KEY" => "hunter2-django-insecure-0123456789-0123456789",
         "ORDERS_KEY" | "SAME_AS_ORDERS_KEY" => {
             "base64:3Bs8gUMG0e5Hx6moOQDVjvKR9T6sEtMUU4wczvBAOcc="
@@ -193,6 +196,7 @@ fn defaults_are_the_documented_ones() {
         (seconds(2), 2, 8)
     );
     assert!(!django.expire_at_browser_close && django.secret_key_fallbacks.is_empty());
+    assert_eq!(django.time_zone, None);
     let cookie = &django.cookie;
     assert_eq!(
         (cookie.name.as_str(), cookie.path.as_str(), &cookie.domain),
@@ -273,6 +277,7 @@ verify = "active-only"
 user = { table = "people", key = "uid", password = "pw", where = "NOT locked", groups = ["a.m", "a.g"] }
 table = "shop.sessions"
 salt = "shop.SessionStore"
+time_zone = "Europe/Berlin"
 backends = ["shop.Backend"]
 deadline = "500ms"
 connections = 3
@@ -348,6 +353,7 @@ writable = []
     assert_eq!(user.groups, ("a.m".to_owned(), "a.g".to_owned()));
     assert_eq!(config.user_columns(), ["is_staff", "username"]);
     assert!(config.reads_groups());
+    assert_eq!(config.django.time_zone, Some(Tz::Europe__Berlin));
     let route = &config.routes[0];
     assert_eq!(route.groups, ["editors", "admins"]);
     assert_eq!(route.host.as_deref(), Some("shop.example"));
@@ -364,6 +370,22 @@ writable = []
             let is_there = text.lines().any(|line| line.contains(key)) || *key == "domain";
             assert!(is_there, "{key} is not tried here");
         }
+    }
+}
+
+#[test]
+fn mysql_and_mariadb_are_one_kind_of_database() {
+    for variable in ["MYSQL", "MARIADB"] {
+        let config = parse(&edited("DATABASE_URL", variable))
+            .expect("a good file")
+            .config;
+        let Database::MySql(url) = &config.django.database else {
+            panic!("{:?}", config.django.database)
+        };
+        assert_eq!(
+            Some(url.expose()),
+            env(variable).as_ref().map(|url| url.as_encoded_bytes())
+        );
     }
 }
 

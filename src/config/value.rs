@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
+use chrono_tz::{TZ_VARIANTS, Tz};
 use ipnet::IpNet;
 
-use super::report::did_you_mean;
+use super::report::{did_you_mean, nearest};
 use crate::path::{Canonical, Prefix, encode_component};
 
 /// 1024 bytes.
@@ -371,6 +372,14 @@ pub(super) fn table(text: &str) -> Parsed<String> {
         is_good,
         "is not a table name: letters, digits and _, with a schema and a dot before it if need be",
     )
+}
+
+/// A name of the IANA time zone database, as in TIME_ZONE.
+pub(super) fn time_zone(text: &str) -> Parsed<Tz> {
+    text.parse().map_err(|_| Refused {
+        why: format!("{text:?} is not a time zone such as \"Europe/Berlin\""),
+        suggestion: nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name())),
+    })
 }
 
 /// A column's name.

@@ -1,8 +1,12 @@
 //! When a session ends, in the database and in the browser, and how SQLite stores that moment.
 
-use chrono::{DateTime, Datelike, NaiveDateTime, SubsecRound, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, NaiveDateTime, SubsecRound, TimeDelta, Timelike, Utc};
+use chrono_tz::Tz;
 
-use super::settings::Settings;
+use super::{
+    settings::Settings,
+    zone::{in_range, moment, wall_clock},
+};
 use crate::session::Session;
 
 /// The member of a session that overrides the settings.
@@ -32,8 +36,9 @@ pub enum BadExpiry {
     /// An array, an object, or what is no finite number.
     #[error("_session_expiry is neither a number of seconds nor a point in time")]
     NotSeconds,
-    /// Text that is no ISO 8601 point in time with an offset; before Django 4.1 any text.
-    #[error("_session_expiry is a text that this Django release does not read as a point in time")]
+    /// Text that is no ISO 8601 point in time; one without an offset where [`Settings::time_zone`] is not
+    /// known; before Django 4.1 any text.
+    #[error("_session_expiry is a text that this Django site does not read as a point in time")]
     NotTime,
     /// The end is before the year 1 or after the year 9999.
     #[error("_session_expiry is too large a number")]
@@ -43,8 +48,8 @@ pub enum BadExpiry {
 /// Django's `get_expiry_date`, `get_expiry_age` and `get_expire_at_browser_close`
 /// (django/contrib/sessions/backends/base.py) from the same moment, `now`.
 ///
-/// Stricter in one case: a fixed end without an offset, which only a site with USE_TZ = False can read,
-/// is refused.
+/// A site with USE_TZ = False reckons on its wall clock, so that a session that lives across a change of the
+/// clocks ends in its table an hour before or after its cookie. Here the time until the end is real time.
 ///
 /// # Errors
 ///
@@ -56,13 +61,14 @@ pub fn expiry(
 ) -> Result<Expiry, BadExpiry> {
     // Python's clock and the databases' columns have microseconds.
     let now = now.trunc_subsecs(6);
+    let clock = settings.time_zone.unwrap_or(Tz::UTC);
     let age = settings.cookie.age;
     let default = Span {
         exact: TimeDelta::from_std(age).map_err(|_| BadExpiry::Range)?,
         whole: i64::try_from(age.as_secs()).map_err(|_| BadExpiry::Range)?,
     };
     let Some(raw) = session.raw(MEMBER).filter(|raw| *raw != "null") else {
-        let expiry = default.after(now)?;
+        let expiry = default.after(now, clock)?;
         return Ok(if settings.expire_at_browser_close {
             expiry.until_closed()
         } else {
@@ -70,25 +76,26 @@ pub fn expiry(
         });
     };
     match raw.as_bytes() {
-        [b'"', b'"'] if !settings.release.stores_iso_expiry() => default.after(now),
+        [b'"', b'"'] if !settings.release.stores_iso_expiry() => default.after(now, clock),
         [b'"', ..] if settings.release.stores_iso_expiry() => {
-            fixed(&session.string(MEMBER).ok_or(BadExpiry::NotTime)?, now)
+            let text = session.string(MEMBER).ok_or(BadExpiry::NotTime)?;
+            fixed(&text, now, settings.time_zone)
         }
         [b'"', ..] => Err(BadExpiry::NotTime),
         // Empty is false, but not equal to 0.
         [b'[', inner @ .., b']'] | [b'{', inner @ .., b'}'] if inner.trim_ascii().is_empty() => {
-            default.after(now)
+            default.after(now, clock)
         }
         // Python's True is 1, and its False equals 0.
         b"true" => Span {
             exact: TimeDelta::seconds(1),
             whole: 1,
         }
-        .after(now),
-        b"false" => Ok(default.after(now)?.until_closed()),
+        .after(now, clock),
+        b"false" => Ok(default.after(now, clock)?.until_closed()),
         _ => match Span::parse(raw)? {
-            Some(span) => span.after(now),
-            None => Ok(default.after(now)?.until_closed()),
+            Some(span) => span.after(now, clock),
+            None => Ok(default.after(now, clock)?.until_closed()),
         },
     }
 }
@@ -125,10 +132,10 @@ impl Span {
         }))
     }
 
-    fn after(&self, now: DateTime<Utc>) -> Result<Expiry, BadExpiry> {
+    fn after(&self, now: DateTime<Utc>, clock: Tz) -> Result<Expiry, BadExpiry> {
         let date = now
             .checked_add_signed(self.exact)
-            .filter(in_range)
+            .filter(|date| in_range(*date, clock))
             .ok_or(BadExpiry::Range)?;
         Ok(Expiry {
             date,
@@ -147,8 +154,12 @@ impl Expiry {
 }
 
 /// A fixed end. The age is rounded down, as a Python timedelta's days and seconds are.
-fn fixed(text: &str, now: DateTime<Utc>) -> Result<Expiry, BadExpiry> {
-    let date = aware(text).ok_or(BadExpiry::NotTime)?;
+fn fixed(text: &str, now: DateTime<Utc>, zone: Option<Tz>) -> Result<Expiry, BadExpiry> {
+    let naive = || moment(naive(text)?, zone?);
+    let date = aware(text).or_else(naive).ok_or(BadExpiry::NotTime)?;
+    if !in_range(date, zone.unwrap_or(Tz::UTC)) {
+        return Err(BadExpiry::NotTime);
+    }
     let age = (date - now).num_microseconds().ok_or(BadExpiry::Range)?;
     Ok(Expiry {
         date,
@@ -167,18 +178,21 @@ fn aware(text: &str) -> Option<DateTime<Utc>> {
     }
     let time = DateTime::parse_from_rfc3339(text).ok()?;
     let time = (time.nanosecond() < 1_000_000_000).then(|| time.to_utc().trunc_subsecs(6))?;
-    Some(time).filter(in_range)
+    Some(time).filter(|time| in_range(*time, Tz::UTC))
 }
 
-/// Whether Python's datetime can hold it.
-fn in_range(time: &DateTime<Utc>) -> bool {
-    (1..=9999).contains(&time.year())
+/// The same without an offset.
+fn naive(text: &str) -> Option<NaiveDateTime> {
+    aware(&format!("{text}Z")).map(|time| time.naive_utc())
 }
 
-/// A moment as Django stores it in SQLite: UTC, a blank, no offset, six digits of a second only where
-/// they are not all zero. SQLite compares it as text, so another spelling would compare wrongly.
-pub fn sqlite_text(time: DateTime<Utc>) -> String {
-    let time = time.trunc_subsecs(6);
+/// A moment as Django stores it in SQLite: what a clock in `zone` shows, a blank between day and time, no
+/// offset, six digits of a second only where they are not all zero. SQLite compares it as text, so another
+/// spelling would compare wrongly.
+///
+/// The zone is UTC, the TIME_ZONE of the entry in DATABASES, or with USE_TZ = False the site's TIME_ZONE.
+pub fn sqlite_text(time: DateTime<Utc>, zone: Tz) -> String {
+    let time = wall_clock(time.trunc_subsecs(6), zone);
     let format = if time.nanosecond() == 0 {
         "%Y-%m-%d %H:%M:%S"
     } else {
@@ -188,8 +202,11 @@ pub fn sqlite_text(time: DateTime<Utc>) -> String {
 }
 
 /// Reads a moment from SQLite: what [`sqlite_text`] writes, and what other writers leave there, with any
-/// number of digits of a second, with `T`, or with an offset. Without an offset it is UTC.
-pub fn parse_sqlite_text(text: &str) -> Option<DateTime<Utc>> {
+/// number of digits of a second, with `T`, or with an offset.
+///
+/// Without an offset it is what a clock in `zone` shows; where the clocks are put back and show it twice, the
+/// first time is meant, as in Django.
+pub fn parse_sqlite_text(text: &str, zone: Tz) -> Option<DateTime<Utc>> {
     if let Some(time) = aware(text) {
         return Some(time);
     }
@@ -197,8 +214,8 @@ pub fn parse_sqlite_text(text: &str) -> Option<DateTime<Utc>> {
     let time = formats
         .iter()
         .find_map(|format| NaiveDateTime::parse_from_str(text, format).ok())?;
-    let time = (time.nanosecond() < 1_000_000_000).then(|| time.and_utc().trunc_subsecs(6))?;
-    Some(time).filter(in_range)
+    let time = (time.nanosecond() < 1_000_000_000).then(|| time.trunc_subsecs(6))?;
+    moment(time, zone)
 }
 
 #[cfg(test)]
@@ -384,6 +401,91 @@ mod tests {
     }
 
     #[test]
+    fn a_fixed_end_without_an_offset_is_read_where_the_zone_is_known() {
+        let mut settings = settings(Release(4, 2));
+        let berlin = Some(Tz::Europe__Berlin);
+        for (zone, value, end) in [
+            (None, "2024-07-01T12:00:00", None),
+            (
+                Some(Tz::UTC),
+                "2024-07-01T12:00:00",
+                Some("2024-07-01T12:00:00Z"),
+            ),
+            (berlin, "2024-07-01T12:00:00", Some("2024-07-01T10:00:00Z")),
+            (
+                berlin,
+                "2024-07-01T12:00:00.000001",
+                Some("2024-07-01T10:00:00.000001Z"),
+            ),
+            // Twice on the clock: the first. Never on the clock: as if it had not been changed.
+            (berlin, "2024-10-27T02:30:00", Some("2024-10-27T00:30:00Z")),
+            (berlin, "2024-03-31T02:30:00", Some("2024-03-31T01:30:00Z")),
+            (
+                berlin,
+                "2024-07-01T12:00:00+00:00",
+                Some("2024-07-01T12:00:00Z"),
+            ),
+            (berlin, "2024-07-01T12:00", None),
+            (berlin, "2024-07-01", None),
+            (berlin, "0001-01-01T00:00:00", None),
+            (berlin, "9999-12-31T23:30:00+00:00", None),
+        ] {
+            settings.time_zone = zone;
+            let found = of(&format!("\"{value}\""), &settings);
+            assert_eq!(
+                found.map(|found| found.date),
+                end.map(time).ok_or(BadExpiry::NotTime),
+                "{value}"
+            );
+            settings.release = Release(4, 0);
+            assert_eq!(
+                of(&format!("\"{value}\""), &settings),
+                Err(BadExpiry::NotTime)
+            );
+            settings.release = Release(4, 2);
+        }
+    }
+
+    #[test]
+    fn an_end_that_the_sites_clock_cannot_show_is_out_of_range() {
+        let mut settings = settings(Release(4, 2));
+        // Half an hour before the year 10000.
+        let seconds = (time("9999-12-31T23:30:00Z") - time("2024-01-01T00:00:00Z")).num_seconds();
+        assert!(of(&seconds.to_string(), &settings).is_ok());
+        settings.time_zone = Some(Tz::Europe__Berlin);
+        assert_eq!(of(&seconds.to_string(), &settings), Err(BadExpiry::Range));
+    }
+
+    #[test]
+    fn sqlite_text_is_what_the_sites_clock_shows() {
+        for (zone, moment, text) in [
+            (
+                Tz::Europe__Berlin,
+                "2030-01-02T03:04:05Z",
+                "2030-01-02 04:04:05",
+            ),
+            (
+                Tz::Europe__Berlin,
+                "2030-07-02T23:04:05.5Z",
+                "2030-07-03 01:04:05.500000",
+            ),
+            (
+                Tz::America__New_York,
+                "2030-01-02T03:04:05Z",
+                "2030-01-01 22:04:05",
+            ),
+        ] {
+            assert_eq!(sqlite_text(time(moment), zone), text);
+            assert_eq!(parse_sqlite_text(text, zone), Some(time(moment)));
+        }
+        let with_offset = "2030-01-02T03:04:05+00:00";
+        assert_eq!(
+            parse_sqlite_text(with_offset, Tz::Europe__Berlin),
+            Some(time(with_offset))
+        );
+    }
+
+    #[test]
     fn sqlite_text_is_spelt_as_django_spells_it() {
         for (moment, text) in [
             ("2030-01-02T03:04:05Z", "2030-01-02 03:04:05"),
@@ -392,7 +494,7 @@ mod tests {
             ("2030-01-02T03:04:05.0000009Z", "2030-01-02 03:04:05"),
             ("0099-01-02T03:04:05Z", "0099-01-02 03:04:05"),
         ] {
-            assert_eq!(sqlite_text(time(moment)), text);
+            assert_eq!(sqlite_text(time(moment), Tz::UTC), text);
         }
     }
 
@@ -408,7 +510,7 @@ mod tests {
             "2030-01-02T03:04:05.12+00:00",
             "2030-01-02 05:04:05.12+02:00",
         ] {
-            assert_eq!(parse_sqlite_text(text), expected, "{text}");
+            assert_eq!(parse_sqlite_text(text, Tz::UTC), expected, "{text}");
         }
         let bad = [
             "",
@@ -420,7 +522,7 @@ mod tests {
             "x\0",
         ];
         for text in bad {
-            assert_eq!(parse_sqlite_text(text), None, "{text}");
+            assert_eq!(parse_sqlite_text(text, Tz::UTC), None, "{text}");
         }
     }
 
@@ -432,8 +534,9 @@ mod tests {
         ) {
             let moment = |micros| DateTime::from_timestamp_micros(micros).unwrap();
             let (a, b) = (moment(a), moment(b));
-            prop_assert_eq!(parse_sqlite_text(&sqlite_text(a)), Some(a));
-            prop_assert_eq!(sqlite_text(a).cmp(&sqlite_text(b)), a.cmp(&b));
+            let text = |time| sqlite_text(time, Tz::UTC);
+            prop_assert_eq!(parse_sqlite_text(&text(a), Tz::UTC), Some(a));
+            prop_assert_eq!(text(a).cmp(&text(b)), a.cmp(&b));
         }
 
         #[test]
@@ -444,7 +547,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in "[0-9TZ:. +-]{0,30}") {
             let _ = of(&format!("\"{text}\""), &settings(Release(4, 2)));
-            let _ = parse_sqlite_text(&text);
+            let _ = parse_sqlite_text(&text, Tz::Europe__Berlin);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono_tz::Tz;
+
 use crate::config::{self, Config, SameSite, Secret};
 
 /// SESSION_COOKIE_*.
@@ -33,6 +35,9 @@ pub struct Settings {
     pub backends: Vec<String>,
     /// SESSION_EXPIRE_AT_BROWSER_CLOSE.
     pub expire_at_browser_close: bool,
+    /// TIME_ZONE of a site with USE_TZ = False, which reads texts without an offset in `_session_expiry`.
+    /// `None`: nobody reads them.
+    pub time_zone: Option<Tz>,
     /// The longest `session_data` that is decoded, in bytes. Django has no such limit.
     pub session_data: usize,
     /// The largest session JSON that is read, in bytes, after inflation. Django has no such limit: a
@@ -62,6 +67,7 @@ impl Settings {
             own_user_rule: false,
             backends: vec!["django.contrib.auth.backends.ModelBackend".into()],
             expire_at_browser_close: false,
+            time_zone: None,
             session_data: 256 * 1024,
             session_json: 1024 * 1024,
         }
@@ -84,6 +90,7 @@ impl From<&Config> for Settings {
             own_user_rule: config.django.user.condition.is_some(),
             backends: config.django.backends.clone(),
             expire_at_browser_close: config.django.expire_at_browser_close,
+            time_zone: config.django.time_zone,
             session_data: config.limits.session_data,
             session_json: config.limits.session_json,
         }

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 
 use super::{SessionRow, State, UserDetails, UserRow, change::NewRow, shape::Shape};
 use crate::{django::UserKey, session::SessionKey};
@@ -157,6 +157,12 @@ pub trait Backend: Send + Sync + 'static {
         connection: &mut Self::Connection,
         key: &SessionKey,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// What is read back where this moment was written as an `expire_date`: a wall clock that is put back shows
+    /// two moments alike.
+    fn held(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+        time.trunc_subsecs(6)
+    }
 
     /// Commits. An error other than [`Fault::Retry`] and [`Fault::Busy`] leaves the outcome unknown.
     fn commit(

@@ -418,7 +418,7 @@ impl<B: Backend> Changer<B> {
                     let Some(row) = row else {
                         return Ok(Shown::SomethingElse);
                     };
-                    let ours = row.expire_date == *expire_date
+                    let ours = row.expire_date == self.backend.held(*expire_date)
                         && match (data, &row.data, before) {
                             (Some(data), RowData::Text(text), _) => data == text,
                             (None, data, Some(before)) => *data == before.data,

@@ -224,6 +224,7 @@ mod tests {
     fn options() -> Options {
         Options {
             table: "django_session".into(),
+            time_zone: chrono_tz::Tz::UTC,
             deadline: Duration::from_secs(2),
             connections: 1,
             write_connections: 1,

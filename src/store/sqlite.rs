@@ -16,6 +16,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use sqlx::{
     ConnectOptions, Connection, Row,
     sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow},
@@ -27,7 +28,7 @@ use super::{
     backend::{Backend, Fault, Found, Proof, Wanted},
     change::NewRow,
     shape::{self, Column, Shape},
-    sql::{Sql, quoted},
+    sql::{MOST, Sql, filled, padded, padded_statements, quoted},
 };
 use crate::{
     django::{
@@ -36,12 +37,6 @@ use crate::{
     },
     session::SessionKey,
 };
-
-/// Lengths of the IN lists, so that few statements are prepared. The last is the largest batch.
-const PADDED: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, MOST];
-
-/// Longest IN list.
-const MOST: usize = 128;
 
 /// The columns of a table. An integer primary key fills itself.
 const COLUMNS: &str = "SELECT name, type, NOT \"notnull\" OR dflt_value IS NOT NULL \
@@ -93,6 +88,10 @@ impl Sqlite {
         }
     }
 
+    fn text(&self, time: DateTime<Utc>) -> String {
+        sqlite_text(time, self.site.time_zone)
+    }
+
     fn connect_fault(&self, error: sqlx::Error) -> Fault {
         match fault(error) {
             Fault::Away(cause) => {
@@ -114,14 +113,16 @@ impl Sqlite {
             let (sql, length) = padded(&self.lookup_sessions, keys.len());
             let mut query = sqlx::query(sql.text())
                 .bind(self.session_data)
-                .bind(sqlite_text(now));
-            for place in 0..length {
-                query = query.bind(keys[place.min(keys.len() - 1)].as_str());
+                .bind(self.text(now));
+            for key in filled(keys, length) {
+                query = query.bind(key.as_str());
             }
             for row in query.fetch_all(&mut *connection).await.map_err(fault)? {
                 let key: &str = row.try_get_unchecked(0).map_err(fault)?;
                 if let Some(key) = SessionKey::parse(key.as_bytes()) {
-                    found.sessions.push((key, session_row(&row)));
+                    found
+                        .sessions
+                        .push((key, session_row(&row, self.site.time_zone)));
                 }
             }
         }
@@ -308,7 +309,7 @@ impl Backend for Sqlite {
         let query = sqlx::query(self.insert.text())
             .bind(row.key.as_str())
             .bind(&row.data)
-            .bind(sqlite_text(row.expire_date));
+            .bind(self.text(row.expire_date));
         query
             .execute(&mut handle.connection)
             .await
@@ -323,7 +324,7 @@ impl Backend for Sqlite {
         data: Option<&str>,
         expire_date: DateTime<Utc>,
     ) -> Result<u64, Fault> {
-        let date = sqlite_text(expire_date);
+        let date = self.text(expire_date);
         let done = match data {
             Some(data) => {
                 let query = sqlx::query(self.update.text())
@@ -349,6 +350,10 @@ impl Backend for Sqlite {
             .map_err(fault)
     }
 
+    fn held(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+        parse_sqlite_text(&self.text(time), self.site.time_zone).unwrap_or(time)
+    }
+
     async fn commit(&self, handle: &mut Handle) -> Result<(), Fault> {
         run(&mut handle.connection, "COMMIT").await
     }
@@ -366,27 +371,14 @@ async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(),
         .map_err(fault)
 }
 
-/// A statement for each length of an IN list, of which it is handed the marks.
-fn padded_statements(statement: impl Fn(&str) -> String) -> Vec<Sql> {
-    let of_length = |length| Sql::new(statement(&vec!["?"; length].join(",")));
-    PADDED.into_iter().map(of_length).collect()
-}
-
-/// The statement for this many values, and how many it takes.
-fn padded(statements: &[Sql], count: usize) -> (&Sql, usize) {
-    let place = PADDED
-        .iter()
-        .position(|length| *length >= count)
-        .unwrap_or(PADDED.len() - 1);
-    (&statements[place], PADDED[place])
-}
-
 /// A row of one visitor must not fail the batch of all: what is not text is told as such.
-fn session_row(row: &SqliteRow) -> SessionRow {
+fn session_row(row: &SqliteRow, time_zone: Tz) -> SessionRow {
     // Unchecked: the declared types are Django's (varchar, text, datetime), the stored ones are text.
     let data: Result<Option<String>, _> = row.try_get_unchecked(1);
     let date: Result<String, _> = row.try_get_unchecked(2);
-    let date = date.ok().and_then(|date| parse_sqlite_text(&date));
+    let date = date
+        .ok()
+        .and_then(|date| parse_sqlite_text(&date, time_zone));
     let (Ok(data), Some(expire_date)) = (data, date) else {
         return SessionRow::malformed();
     };

@@ -1,4 +1,4 @@
-//! The walk with a real Django: releases 4.2 and 5.2, on SQLite and on PostgreSQL, with Django itself
+//! The walk with a real Django: releases 4.2 and 5.2, on SQLite, PostgreSQL and MariaDB, with Django itself
 //! behind the same gateway.
 
 use serde_json::{Value, json};
@@ -26,6 +26,16 @@ fn django_5_2_on_sqlite() {
 #[test]
 fn django_5_2_on_postgresql() {
     walk(&Site::start(Release::V52, Engine::Postgres));
+}
+
+#[test]
+fn django_4_2_on_mariadb() {
+    walk(&Site::start(Release::V42, Engine::MariaDb));
+}
+
+#[test]
+fn django_5_2_on_mariadb() {
+    walk(&Site::start(Release::V52, Engine::MariaDb));
 }
 
 fn walk(site: &Site) {

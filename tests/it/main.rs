@@ -7,6 +7,7 @@ mod bad_input;
 mod bodies;
 mod changes;
 mod concurrency;
+mod databases;
 mod demo;
 mod django;
 mod faults;

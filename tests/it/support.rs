@@ -62,7 +62,7 @@ pub trait Served {
 pub fn from_tests_run(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!(
-            "{name} is not set: this test needs Django, PostgreSQL or Node, run it with `tests/run`"
+            "{name} is not set: this test needs Django, PostgreSQL, MariaDB or Node, run it with `tests/run`"
         )
     })
 }

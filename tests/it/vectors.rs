@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use serde::Deserialize;
 use serde_json::Value;
 use session_gateway::{
@@ -75,12 +76,6 @@ const RESPELT: [(&str, &str); 3] = [
     ),
     (r#"{"\u0061":"\/"}"#, r#"{"a":"/"}"#),
 ];
-
-/// Moments in the local time of a site with USE_TZ = False: here they would be taken for UTC.
-const LOCAL_TIME: [&str; 3] = ["2.2.28-150", "4.2.30-204", "5.2.19-198"];
-
-/// `set_expiry` with a datetime that has no offset, which only a site with USE_TZ = False can read back.
-const NAIVE_END: [&str; 2] = ["5.2.19-192", "6.1.3-192"];
 
 #[derive(Deserialize)]
 struct Vector {
@@ -353,23 +348,27 @@ fn cookies_are_parsed_as_django_parses_them() {
 
 #[test]
 fn sqlite_holds_moments_as_django_writes_them() {
-    let mut local = 0;
     for vector in vectors("sqlite_expire_date") {
         let instant = vector.field("instant");
-        let mut instant = instant.as_str().unwrap().to_owned();
-        if LOCAL_TIME.contains(&vector.id.as_str()) {
-            instant = instant.replace(" local time of TIME_ZONE", "Z");
-            local += 1;
-        }
-        assert_eq!(sqlite_text(time(&instant)), vector.encoded, "{}", vector.id);
+        let instant = instant.as_str().unwrap();
+        // With USE_TZ = False the site's own clock, whatever its zone; Berlin is an hour ahead of UTC then.
+        let (instant, zone) = match instant.strip_suffix(" local time of TIME_ZONE") {
+            Some(local) => (format!("{local}+01:00"), Tz::Europe__Berlin),
+            None => (instant.to_owned(), Tz::UTC),
+        };
         assert_eq!(
-            parse_sqlite_text(&vector.encoded),
+            sqlite_text(time(&instant), zone),
+            vector.encoded,
+            "{}",
+            vector.id
+        );
+        assert_eq!(
+            parse_sqlite_text(&vector.encoded, zone),
             Some(time(&instant)),
             "{}",
             vector.id
         );
     }
-    assert_eq!(local, LOCAL_TIME.len());
 }
 
 #[test]
@@ -407,19 +406,24 @@ fn sessions_end_when_django_ends_them() {
 #[test]
 fn what_set_expiry_stores_is_read_back() {
     let now = time("2024-01-01T00:00:00Z");
-    let mut naive = 0;
     for vector in vectors("set_expiry") {
         let (id, note) = (&vector.id, &vector.note);
         let stored = vector.field("stored");
         let session = session(&serde_json::json!({ "_session_expiry": stored }));
-        let found = expiry(&session, &vector.settings(vector.release()), now);
-        if !vector.valid() || NAIVE_END.contains(&id.as_str()) {
-            naive += usize::from(vector.valid());
-            assert!(found.is_err(), "{id} {note}");
-            continue;
+        let mut settings = vector.settings(vector.release());
+        let naive = note.contains("naive");
+        if naive {
+            // Only a site with USE_TZ = False can read it back.
+            assert!(expiry(&session, &settings, now).is_err(), "{id} {note}");
+            settings.time_zone = Some(Tz::Europe__Berlin);
         }
-        let found = found.unwrap();
+        let found = expiry(&session, &settings, now);
+        assert_eq!(found.is_ok(), vector.valid(), "{id} {note}");
+        let Ok(found) = found else { continue };
         match stored {
+            Value::String(end) if naive => {
+                assert_eq!(found.date, time(&format!("{end}+01:00")), "{id} {note}");
+            }
             Value::String(end) => assert_eq!(found.date, time(&end), "{id} {note}"),
             stored if stored == 0 => assert_eq!(found.lifetime, Lifetime::Browser, "{id} {note}"),
             stored => assert_eq!(
@@ -429,7 +433,6 @@ fn what_set_expiry_stores_is_read_back() {
             ),
         }
     }
-    assert_eq!(naive, NAIVE_END.len());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header, request::Parts};
 use hyper::body::Incoming;
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -151,7 +152,7 @@ impl Site {
             );
             let row: Option<String> = row
                 .bind(old.as_str())
-                .bind(sqlite_text(now))
+                .bind(sqlite_text(now, Tz::UTC))
                 .fetch_optional(&mut *transaction)
                 .await
                 .map_err(failed)?;
@@ -198,13 +199,13 @@ impl Site {
         )
         .bind(key.as_str())
         .bind(self.codec.encode(&session, now))
-        .bind(sqlite_text(expiry.date))
+        .bind(sqlite_text(expiry.date, Tz::UTC))
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
         // `update_last_login` (django/contrib/auth/models.py).
         sqlx::query("UPDATE auth_user SET last_login = ? WHERE id = ?")
-            .bind(sqlite_text(now))
+            .bind(sqlite_text(now, Tz::UTC))
             .bind(USER)
             .execute(&mut *transaction)
             .await

@@ -8,6 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use proptest::prelude::*;
 use tokio::{runtime, sync::oneshot, task::JoinHandle};
 
@@ -156,6 +157,7 @@ async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError>
     let fake = Fake::default();
     let options = Options {
         table: "django_session".into(),
+        time_zone: Tz::UTC,
         deadline: Duration::from_secs(3600),
         connections,
         write_connections: 1,

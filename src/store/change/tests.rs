@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use chrono_tz::Tz;
 
 use super::*;
 use crate::store::{
@@ -116,7 +117,8 @@ impl Backend for Fake {
         if copy.0.contains_key(&row.key) {
             return Err(Fault::Taken);
         }
-        copy.0.insert(row.key, (row.data.clone(), row.expire_date));
+        copy.0
+            .insert(row.key, (row.data.clone(), self.held(row.expire_date)));
         Ok(())
     }
 
@@ -133,13 +135,18 @@ impl Backend for Fake {
         if let Some(data) = data {
             row.0 = data.to_owned();
         }
-        row.1 = expire_date;
+        row.1 = self.held(expire_date);
         Ok(1)
     }
 
     async fn delete(&self, copy: &mut Copy, key: &SessionKey) -> Result<(), Fault> {
         copy.0.remove(key);
         Ok(())
+    }
+
+    /// Whole seconds only.
+    fn held(&self, time: DateTime<Utc>) -> DateTime<Utc> {
+        time.trunc_subsecs(0)
     }
 
     async fn commit(&self, copy: &mut Copy) -> Result<(), Fault> {
@@ -194,9 +201,9 @@ fn new_key() -> SessionKey {
     SessionKey::parse(&[b'b'; 32]).unwrap()
 }
 
-/// Long after any test has run.
+/// Long after any test has run, and not as the database holds it.
 fn later() -> DateTime<Utc> {
-    DateTime::UNIX_EPOCH + TimeDelta::days(40_000)
+    DateTime::UNIX_EPOCH + TimeDelta::days(40_000) + TimeDelta::milliseconds(1)
 }
 
 fn update() -> Decision {
@@ -225,6 +232,7 @@ async fn run(
 ) -> Result<bool, ChangeError> {
     let options = Options {
         table: "django_session".into(),
+        time_zone: Tz::UTC,
         deadline: Duration::from_millis(300),
         connections: 1,
         write_connections: 2,

@@ -6,14 +6,14 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteConnection, SqliteRow},
 };
 
-use super::{fault, padded, padded_statements};
+use super::fault;
 use crate::{
     django::{KeyKind, UserKey},
     store::{
         Fault, Found, UserOptions, UserRow, Wanted,
         details::{Gathered, json_claim},
         shape::{ColumnKind, UserShape},
-        sql::{Sql, quoted},
+        sql::{MOST, Sql, filled, padded, padded_statements, quoted},
     },
 };
 
@@ -129,11 +129,11 @@ impl Users {
         connection: &mut SqliteConnection,
     ) -> Result<Vec<SqliteRow>, Fault> {
         let mut rows = Vec::new();
-        for keys in keys.chunks(super::MOST) {
+        for keys in keys.chunks(MOST) {
             let (sql, length) = padded(statements, keys.len());
             let mut query = sqlx::query(sql.text());
-            for place in 0..length {
-                query = self.bind(query, &keys[place.min(keys.len() - 1)]);
+            for key in filled(keys, length) {
+                query = self.bind(query, key);
             }
             let found = query.fetch_all(&mut *connection).await.map_err(fault)?;
             rows.extend(found);

@@ -1,6 +1,6 @@
 """Settings of the test site. All that varies comes from the environment:
 
-SITE_DATABASE    sqlite:/path/to/file or postgres://user:password@host:port/name
+SITE_DATABASE    sqlite:/path/to/file, or postgres:// or mysql:// with user:password@host:port/name
 SITE_SECRET_KEY  SECRET_KEY
 SITE_SETTINGS    a JSON object of further settings, such as SESSION_COOKIE_AGE
 """
@@ -9,6 +9,8 @@ import json
 import os
 from urllib.parse import unquote, urlsplit
 
+import pymysql
+
 
 def database(url):
     """A DATABASES entry for `url`."""
@@ -16,7 +18,7 @@ def database(url):
     if parts.scheme == "sqlite":
         # As a busy site on SQLite would have it: a writer waits, it does not fail.
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": parts.path, "OPTIONS": {"timeout": 20}}
-    return {
+    entry = {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parts.path.lstrip("/"),
         "USER": unquote(parts.username or ""),
@@ -24,6 +26,12 @@ def database(url):
         "HOST": parts.hostname,
         "PORT": parts.port,
     }
+    if parts.scheme == "mysql":
+        entry["ENGINE"] = "django.db.backends.mysql"
+        # Django asks for mysqlclient, which is no wheel; PyMySQL does the same without a compiler.
+        pymysql.version_info = (2, 2, 7, "final", 0)
+        pymysql.install_as_MySQLdb()
+    return entry
 
 
 SECRET_KEY = os.environ["SITE_SECRET_KEY"]

@@ -1,4 +1,4 @@
-//! A Django site's database: a SQLite file, or a database in PostgreSQL.
+//! A Django site's database: a SQLite file, or a database in PostgreSQL or MariaDB.
 
 use std::{
     future::Future,
@@ -8,7 +8,9 @@ use std::{
 
 use chrono::{Duration, Utc};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqliteConnection};
+use sqlx::{
+    AssertSqlSafe, Connection as _, MySqlConnection, PgConnection, Row as _, SqliteConnection,
+};
 use tempfile::TempDir;
 
 use super::{SECRET_KEY, from_tests_run, rows};
@@ -18,6 +20,7 @@ use super::{SECRET_KEY, from_tests_run, rows};
 pub enum Engine {
     Sqlite,
     Postgres,
+    MariaDb,
 }
 
 /// A database of one test's own.
@@ -37,6 +40,11 @@ impl Database {
     /// A PostgreSQL database with the same.
     pub fn postgres() -> Self {
         Self::with_tables(Engine::Postgres)
+    }
+
+    /// A MariaDB database with the same.
+    pub fn mariadb() -> Self {
+        Self::with_tables(Engine::MariaDb)
     }
 
     pub fn with_tables(engine: Engine) -> Self {
@@ -59,10 +67,11 @@ impl Database {
                 }
             }
             Engine::Postgres => Self::in_server(&from_tests_run("SG_TEST_PG_URL")),
+            Engine::MariaDb => Self::in_server(&from_tests_run("SG_TEST_MARIADB_URL")),
         }
     }
 
-    /// A database in a PostgreSQL server, whose address has no database name.
+    /// A database in a PostgreSQL or MariaDB server, whose address has no database name.
     pub fn in_server(server: &str) -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let name = format!(
@@ -70,14 +79,18 @@ impl Database {
             std::process::id(),
             NUMBER.fetch_add(1, Ordering::SeqCst)
         );
-        Self::of(&format!("{server}/postgres")).execute(&format!("CREATE DATABASE {name}"));
+        let any = match scheme(server) {
+            Engine::MariaDb => server.to_owned(),
+            _ => format!("{server}/postgres"),
+        };
+        Self::of(&any).execute(&format!("CREATE DATABASE {name}"));
         Self::of(&format!("{server}/{name}"))
     }
 
-    /// A PostgreSQL database that is there, or will be.
+    /// A database in a server that is there, or will be.
     pub fn of(url: &str) -> Self {
         Self {
-            engine: Engine::Postgres,
+            engine: scheme(url),
             url: url.to_owned(),
             runtime: runtime(),
             folder: None,
@@ -164,111 +177,89 @@ impl Database {
 
     /// Runs statements.
     pub fn execute(&self, sql: &str) {
-        let sql = AssertSqlSafe(sql.to_owned());
         self.runtime.block_on(async {
-            match self.engine {
-                Engine::Sqlite => {
-                    let mut connection = self.open_sqlite().await;
-                    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
-                    connection.close().await.unwrap();
-                }
-                Engine::Postgres => {
-                    let mut connection = PgConnection::connect(&self.url).await.unwrap();
-                    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
-                    connection.close().await.unwrap();
-                }
-            }
+            let mut connection = self.connect().await.unwrap();
+            connection.run(sql).await.unwrap();
+            connection.close().await;
         });
     }
 
     /// The first column of a query, as text.
     pub fn query(&self, sql: &str) -> Vec<String> {
-        let sql = AssertSqlSafe(sql.to_owned());
         self.runtime.block_on(async {
-            match self.engine {
-                Engine::Sqlite => {
-                    let mut connection = self.open_sqlite().await;
-                    let found = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
-                    connection.close().await.unwrap();
-                    found.iter().map(|row| row.get(0)).collect()
-                }
-                Engine::Postgres => {
-                    let mut connection = PgConnection::connect(&self.url).await.unwrap();
-                    let found = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
-                    connection.close().await.unwrap();
-                    found.iter().map(|row| row.get(0)).collect()
-                }
-            }
+            let mut connection = self.connect().await.unwrap();
+            let found = connection.fetch(sql).await;
+            connection.close().await;
+            found
         })
     }
 
-    /// Whether a connection to PostgreSQL succeeds now.
+    /// Whether the server can be asked something now.
     pub fn answers(&self) -> bool {
         self.runtime.block_on(async {
-            let Ok(mut connection) = PgConnection::connect(&self.url).await else {
+            let Ok(mut connection) = self.connect().await else {
                 return false;
             };
-            sqlx::query("SELECT 1")
-                .fetch_all(&mut connection)
-                .await
-                .is_ok()
+            connection.run("SELECT 1").await.is_ok()
         })
     }
 
     /// Holds the lock of a session's row (SQLite: of the file) while `work` runs.
     pub fn while_locked<T>(&self, key: &str, work: impl FnOnce() -> T) -> T {
-        let query = format!(
-            "UPDATE django_session SET session_key = session_key WHERE session_key = '{key}'"
-        );
-        match self.engine {
-            Engine::Sqlite => {
-                let mut connection = self.block_on(self.open_sqlite());
-                self.block_on(sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection))
-                    .unwrap();
-                let result = work();
-                self.block_on(sqlx::raw_sql("ROLLBACK").execute(&mut connection))
-                    .unwrap();
-                self.block_on(connection.close()).unwrap();
-                result
-            }
-            Engine::Postgres => {
-                let mut connection = self.block_on(PgConnection::connect(&self.url)).unwrap();
-                let begin = format!("BEGIN; {query}");
-                self.block_on(sqlx::raw_sql(AssertSqlSafe(begin)).execute(&mut connection))
-                    .unwrap();
-                let result = work();
-                self.block_on(sqlx::raw_sql("ROLLBACK").execute(&mut connection))
-                    .unwrap();
-                self.block_on(connection.close()).unwrap();
-                result
-            }
-        }
+        let begin = match self.engine {
+            Engine::Sqlite => "BEGIN IMMEDIATE".to_owned(),
+            Engine::Postgres | Engine::MariaDb => format!(
+                "BEGIN; UPDATE django_session SET session_key = session_key WHERE session_key = '{key}'"
+            ),
+        };
+        let mut connection = self.block_on(self.connect()).unwrap();
+        self.block_on(connection.run(&begin)).unwrap();
+        let result = work();
+        self.block_on(connection.run("ROLLBACK")).unwrap();
+        self.block_on(connection.close());
+        result
     }
 
     fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
 
-    async fn open_sqlite(&self) -> SqliteConnection {
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(self.file())
-            .create_if_missing(true)
-            .busy_timeout(super::PATIENCE);
-        SqliteConnection::connect_with(&options).await.unwrap()
+    async fn connect(&self) -> sqlx::Result<Connection> {
+        Ok(match self.engine {
+            Engine::Sqlite => {
+                let options = sqlx::sqlite::SqliteConnectOptions::new()
+                    .filename(self.file())
+                    .create_if_missing(true)
+                    .busy_timeout(super::PATIENCE);
+                Connection::Sqlite(SqliteConnection::connect_with(&options).await?)
+            }
+            Engine::Postgres => Connection::Postgres(PgConnection::connect(&self.url).await?),
+            Engine::MariaDb => Connection::MariaDb(MySqlConnection::connect(&self.url).await?),
+        })
     }
 
     /// The tables as Django's migrations make them.
     pub fn create_tables(&self) {
-        let (date, id) = match self.engine {
-            Engine::Sqlite => ("datetime", "integer NOT NULL PRIMARY KEY AUTOINCREMENT"),
+        let (text, date, id) = match self.engine {
+            Engine::Sqlite => (
+                "text",
+                "datetime",
+                "integer NOT NULL PRIMARY KEY AUTOINCREMENT",
+            ),
             Engine::Postgres => (
+                "text",
                 "timestamp with time zone",
                 "integer NOT NULL PRIMARY KEY GENERATED BY DEFAULT AS IDENTITY",
+            ),
+            Engine::MariaDb => (
+                "longtext",
+                "datetime(6)",
+                "integer AUTO_INCREMENT NOT NULL PRIMARY KEY",
             ),
         };
         self.execute(&format!(
             "CREATE TABLE django_session (
-                session_key varchar(40) NOT NULL PRIMARY KEY, session_data text NOT NULL,
+                session_key varchar(40) NOT NULL PRIMARY KEY, session_data {text} NOT NULL,
                 expire_date {date} NOT NULL);
              CREATE INDEX django_session_expire_date_a5c62663 ON django_session (expire_date);
              CREATE TABLE auth_user (
@@ -283,6 +274,59 @@ impl Database {
             rows::PASSWORD,
             timestamp(Duration::zero()),
         ));
+    }
+}
+
+/// An open connection.
+enum Connection {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+    MariaDb(MySqlConnection),
+}
+
+impl Connection {
+    async fn run(&mut self, sql: &str) -> sqlx::Result<()> {
+        let query = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        match self {
+            Self::Sqlite(connection) => query.execute(connection).await.map(drop),
+            Self::Postgres(connection) => query.execute(connection).await.map(drop),
+            Self::MariaDb(connection) => query.execute(connection).await.map(drop),
+        }
+    }
+
+    async fn fetch(&mut self, sql: &str) -> Vec<String> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(connection) => {
+                let found = sqlx::query(sql).fetch_all(connection).await.unwrap();
+                found.iter().map(|row| row.get(0)).collect()
+            }
+            Self::Postgres(connection) => {
+                let found = sqlx::query(sql).fetch_all(connection).await.unwrap();
+                found.iter().map(|row| row.get(0)).collect()
+            }
+            Self::MariaDb(connection) => {
+                let found = sqlx::query(sql).fetch_all(connection).await.unwrap();
+                found.iter().map(|row| row.get(0)).collect()
+            }
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Sqlite(connection) => connection.close().await.unwrap(),
+            Self::Postgres(connection) => connection.close().await.unwrap(),
+            Self::MariaDb(connection) => connection.close().await.unwrap(),
+        }
+    }
+}
+
+/// Which database a server's address is for.
+fn scheme(url: &str) -> Engine {
+    if url.starts_with("mysql:") {
+        Engine::MariaDb
+    } else {
+        Engine::Postgres
     }
 }
 

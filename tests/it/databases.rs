@@ -1,0 +1,3 @@
+//! Real Django on each database, beside the gateway.
+
+mod mariadb;
