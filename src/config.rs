@@ -11,6 +11,7 @@ mod report;
 mod routes;
 pub mod secret;
 mod secrets;
+mod signing;
 mod site;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::{
     cell::RefCell, ffi::OsString, fs, net::SocketAddr, path::Path, path::PathBuf, time::Duration,
 };
 
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use ipnet::IpNet;
 use toml::de::DeTable;
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `[health] address`.
     pub health: Option<SocketAddr>,
+    /// `[health] jwks`: the path of the public keys; `None` without `[gateway] signing`.
+    pub jwks: Option<String>,
     /// `[gateway]`.
     pub gateway: Gateway,
     /// `[limits]`.
@@ -176,6 +180,30 @@ pub struct Gateway {
     pub trusted_proxies: Vec<IpNet>,
     /// Origins (`https://host[:port]`, lower-case) that may send cross-site requests.
     pub trusted_origins: Vec<String>,
+    /// `signing`: signs the tokens of upstreams with `algorithm = "EdDSA"`.
+    pub signing: Option<Signing>,
+    /// `published`: keys that are published beside the one of `signing`, and sign nothing here.
+    pub published: Vec<Published>,
+    /// `sid_key`: what `sid` and `rev` are derived from; `None` is `[django] secret_key`.
+    pub sid_key: Option<Secret>,
+}
+
+/// `[gateway] signing`. `Debug` of a key pair shows its public half only.
+#[derive(Clone, Debug)]
+pub struct Signing {
+    /// `kid`.
+    pub kid: String,
+    /// `private_key`: Ed25519.
+    pub private_key: SigningKey,
+}
+
+/// One of `[gateway] published`.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// `kid`.
+    pub kid: String,
+    /// `public_key`: Ed25519.
+    pub public_key: VerifyingKey,
 }
 
 /// `[limits]`. Sizes are bytes.
@@ -327,7 +355,9 @@ pub struct Upstream {
     pub servers: Vec<String>,
     /// `django = true`: this is the Django site itself; `session = "pass"` routes need it.
     pub django: bool,
-    /// `keys`: the first signs.
+    /// `algorithm`.
+    pub algorithm: Algorithm,
+    /// `keys`: the first signs. None with [`Algorithm::EdDsa`].
     pub keys: Vec<Key>,
     /// `host = "upstream"`: the server's own name goes out as Host instead of the client's.
     pub own_host: bool,
@@ -337,6 +367,15 @@ pub struct Upstream {
     pub token_ttl: Duration,
     /// `timeouts` with this upstream's own filled in.
     pub timeouts: Timeouts,
+}
+
+/// `algorithm`: how an upstream's tokens are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// With the first of its `keys`, a secret that it shares with the gateway.
+    Hs256,
+    /// With `[gateway] signing`; the upstream has the public key.
+    EdDsa,
 }
 
 /// One of an upstream's keys.

@@ -62,7 +62,7 @@ impl Gateway {
     pub fn new(config: Config, sessions: Sessions) -> Self {
         let behind = |upstream: &crate::config::Upstream| Behind {
             upstream: Upstream::new(upstream),
-            injector: Injector::new(upstream, &config.gateway.issuer),
+            injector: Injector::new(upstream, &config.gateway),
             own_host: upstream.own_host,
         };
         Self {

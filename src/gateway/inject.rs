@@ -7,7 +7,7 @@ use super::resolve::{Caller, Resolution};
 use crate::{
     assertion::{self, Claims, Contents, Known, Signer, Visitor, Withheld},
     body::Body,
-    config::{self, Route, SessionMode},
+    config::{self, Algorithm, Route, SessionMode},
     json, reserved,
     sessions::{CurrentUser, Sessions},
 };
@@ -49,12 +49,22 @@ enum Who<'a> {
 }
 
 impl Injector {
-    /// Takes the first of the upstream's keys; `None` for an upstream without keys, which gets no token.
-    pub fn new(upstream: &config::Upstream, issuer: &str) -> Option<Self> {
-        let key = upstream.keys.first()?;
+    /// Takes the first of the upstream's keys, or the gateway's own; `None` for an upstream without a key, which
+    /// gets no token.
+    pub fn new(upstream: &config::Upstream, gateway: &config::Gateway) -> Option<Self> {
+        let signer = match upstream.algorithm {
+            Algorithm::Hs256 => {
+                let key = upstream.keys.first()?;
+                Signer::hs256(&key.kid, key.secret.expose())
+            }
+            Algorithm::EdDsa => {
+                let key = gateway.signing.as_ref()?;
+                Signer::eddsa(&key.kid, &key.private_key)
+            }
+        };
         Some(Self {
-            signer: Signer::new(&key.kid, key.secret.expose()),
-            issuer: issuer.to_owned(),
+            signer,
+            issuer: gateway.issuer.clone(),
             audience: upstream.name.clone(),
             ttl: upstream.token_ttl.as_secs(),
             max_bytes: upstream.max_header_bytes,
