@@ -12,6 +12,7 @@ mod django;
 mod faults;
 mod hardening;
 mod history;
+mod keys;
 mod layers;
 mod outage;
 mod response;
