@@ -16,6 +16,7 @@ mod keys;
 mod layers;
 mod outage;
 mod response;
+mod rotation;
 mod secrets;
 mod support;
 mod tokens;
