@@ -6,6 +6,7 @@
 mod item;
 mod keys;
 mod load;
+mod plain;
 pub mod protected;
 mod report;
 mod routes;
@@ -24,6 +25,7 @@ use std::{
 };
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use http::HeaderName;
 use ipnet::IpNet;
 use toml::de::DeTable;
 
@@ -406,6 +408,8 @@ pub struct Route {
     pub groups: Vec<String>,
     /// `user`.
     pub user: UserClaims,
+    /// `plain_headers`.
+    pub plain_headers: Vec<PlainHeader>,
     /// `forward`.
     pub forward: Forward,
     /// `writable`, `may`, `unsafe_writable`.
@@ -461,10 +465,44 @@ pub struct UserClaims {
     pub groups: bool,
 }
 
+/// One of `plain_headers`.
+#[derive(Clone, Debug)]
+pub struct PlainHeader {
+    /// Letters, digits and hyphens only.
+    pub name: HeaderName,
+    /// What it says.
+    pub source: PlainSource,
+}
+
+/// What a plain header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlainSource {
+    /// `"sub"`: the user's primary key.
+    Sub,
+    /// `"sid"`.
+    Sid,
+    /// `"user.COLUMN"`.
+    User(String),
+    /// `"session.NAME"`, a name that the route forwards.
+    Session(String),
+}
+
 impl Route {
     /// Whether serving this route takes more of the user than that there is one.
     pub fn reads_user(&self) -> bool {
-        self.require.column().is_some() || self.reads_groups() || !self.user.columns.is_empty()
+        self.require.column().is_some()
+            || self.reads_groups()
+            || !self.user.columns.is_empty()
+            || self.plain_columns().next().is_some()
+    }
+
+    /// The columns of the user table that `plain_headers` name.
+    fn plain_columns(&self) -> impl Iterator<Item = &String> {
+        let sources = self.plain_headers.iter().map(|header| &header.source);
+        sources.filter_map(|source| match source {
+            PlainSource::User(column) => Some(column),
+            _ => None,
+        })
     }
 
     fn reads_groups(&self) -> bool {
@@ -491,10 +529,21 @@ impl Config {
             .iter()
             .filter_map(|route| route.require.column());
         let told = self.routes.iter().flat_map(|route| &route.user.columns);
-        let mut columns: Vec<String> = required.map(str::to_owned).chain(told.cloned()).collect();
+        let plain = self.routes.iter().flat_map(Route::plain_columns);
+        let told = told.chain(plain).cloned();
+        let mut columns: Vec<String> = required.map(str::to_owned).chain(told).collect();
         columns.sort_unstable();
         columns.dedup();
         columns
+    }
+
+    /// The names of all plain headers, each once.
+    pub fn plain_header_names(&self) -> Vec<HeaderName> {
+        let headers = self.routes.iter().flat_map(|route| &route.plain_headers);
+        let mut names: Vec<HeaderName> = headers.map(|header| header.name.clone()).collect();
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        names
     }
 
     /// Whether some route needs the user's groups.

@@ -128,6 +128,7 @@ pub(super) const ROUTE: Section = Section {
         "require",
         "groups",
         "user",
+        "plain_headers",
         "forward",
         "writable",
         "may",

@@ -317,6 +317,7 @@ session = "read"
 require = "staff"
 groups = ["editors", "admins"]
 user = ["username", "groups"]
+plain_headers = { "X-WEBAUTH-USER" = "user.username", X-Visitor = "sid", X-Cart = "session.cart", Remote-User = "sub" }
 forward = ["cart", "hijack_history"]
 writable = ["cart"]
 may = ["cycle", "flush", "expiry"]
@@ -362,7 +363,21 @@ writable = []
     assert_eq!(user.groups, ("a.m".to_owned(), "a.g".to_owned()));
     assert_eq!(config.user_columns(), ["is_staff", "username"]);
     assert!(config.reads_groups());
+    let columns = config.user_columns();
+    assert!(columns.contains(&"username".to_owned()), "{columns:?}");
     let route = &config.routes[0];
+    let of = |text: &str| text.to_owned();
+    let expected = [
+        ("remote-user", PlainSource::Sub),
+        ("x-cart", PlainSource::Session(of("cart"))),
+        ("x-visitor", PlainSource::Sid),
+        ("x-webauth-user", PlainSource::User(of("username"))),
+    ];
+    let plain = route.plain_headers.iter();
+    let plain: Vec<_> = plain
+        .map(|header| (header.name.as_str(), header.source.clone()))
+        .collect();
+    assert_eq!(plain, expected);
     assert_eq!(route.groups, ["editors", "admins"]);
     assert_eq!(route.host.as_deref(), Some("shop.example"));
     assert_eq!(route.timeouts.connect, Duration::from_secs(1));
@@ -396,6 +411,12 @@ fn what_may_be_meant_is_remarked_on() {
             "path = \"/\"\nwritable = \"*\"",
             "gateway.toml:15:12: remark: writable = \"*\" lets the upstream change every name that \
              is not protected",
+        ),
+        (
+            "path = \"/\"",
+            "path = \"/\"\nplain_headers = { X-Cart = \"session.cart\" }\nwritable = [\"cart\"]",
+            "gateway.toml:15:17: remark: an upstream may write \"cart\": who reads x-cart must not take it for a \
+             user",
         ),
         (
             "path = \"/\"",
