@@ -15,6 +15,7 @@ mod history;
 mod keys;
 mod layers;
 mod outage;
+mod plain;
 mod response;
 mod rotation;
 mod secrets;
