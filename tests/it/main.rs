@@ -16,6 +16,7 @@ mod keys;
 mod layers;
 mod outage;
 mod plain;
+mod projection;
 mod response;
 mod rotation;
 mod secrets;
