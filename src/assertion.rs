@@ -2,11 +2,12 @@
 //!
 //! The claims and their order are [`claims`]; which part of a session is told is [`projection`];
 //! the ids that stand for a session key are [`opaque`]; how a receiver checks all that is
-//! [`mod@verify`]. Here they are signed: HMAC-SHA256 (RFC 7518, 3.2) over `base64url(header) "."
-//! base64url(payload)` (RFC 7515, 5.1), with everything that is the same for each request computed
-//! once.
+//! [`mod@verify`], and the public keys for that are [`mod@jwks`]. Here they are signed: HMAC-SHA256
+//! (RFC 7518, 3.2) or Ed25519 (RFC 8037, 3.1) over `base64url(header) "." base64url(payload)` (RFC
+//! 7515, 5.1), with everything that is the same for each request computed once.
 
 pub mod claims;
+pub mod jwks;
 pub mod opaque;
 pub mod projection;
 pub mod verify;
@@ -14,11 +15,13 @@ pub mod verify;
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ed25519_dalek::{Signer as _, SigningKey};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 pub use self::{
     claims::{Claims, Contents, Known, LeftOut, Visitor, Withheld, jti, req},
+    jwks::jwks,
     opaque::Opaque,
     projection::{NotPortable, project},
     verify::{BadToken, verify},
@@ -31,16 +34,29 @@ pub const TYP: &str = "x-session.v1+jwt";
 
 type HmacSha256 = Hmac<Sha256>;
 
-/// Length of a base64url SHA-256 MAC.
-const SIGNATURE: usize = 43;
-
-/// Signs with one of an upstream's keys.
+/// Signs with one of an upstream's keys, or with the gateway's own.
 #[derive(Clone)]
 pub struct Signer {
     /// The encoded header and its dot.
     head: String,
+    key: Key,
+}
+
+#[derive(Clone)]
+enum Key {
     /// Keyed, and fed with `head`.
-    mac: HmacSha256,
+    Hs256(HmacSha256),
+    EdDsa(SigningKey),
+}
+
+impl Key {
+    /// The length of its signature in base64url: of 32 and of 64 bytes.
+    const fn signature_len(&self) -> usize {
+        match self {
+            Self::Hs256(_) => 43,
+            Self::EdDsa(_) => 86,
+        }
+    }
 }
 
 /// A signed assertion. It is a bearer's word for who is calling: never logged.
@@ -53,18 +69,24 @@ pub struct Token {
 }
 
 impl Signer {
-    /// Prepares signing with this key. The secret is used as it is, whatever its length (RFC 2104).
-    pub fn new(kid: &str, secret: &[u8]) -> Self {
-        let mut header = String::from("{\"alg\":\"HS256\",\"kid\":");
-        json::quote(&mut header, kid);
-        header.push_str(",\"typ\":\"");
-        header.push_str(TYP);
-        header.push_str("\"}");
-        let mut head = URL_SAFE_NO_PAD.encode(header);
-        head.push('.');
+    /// Prepares signing with HMAC-SHA256. The secret is used as it is, whatever its length (RFC 2104).
+    pub fn hs256(kid: &str, secret: &[u8]) -> Self {
+        let head = head("HS256", kid);
         let mut mac = keyed(secret);
         mac.update(head.as_bytes());
-        Self { head, mac }
+        Self {
+            head,
+            key: Key::Hs256(mac),
+        }
+    }
+
+    /// Prepares signing with Ed25519. `EdDSA` is its name in RFC 8037; libraries do not all know the
+    /// newer `Ed25519` (RFC 9864) yet.
+    pub fn eddsa(kid: &str, private_key: &SigningKey) -> Self {
+        Self {
+            head: head("EdDSA", kid),
+            key: Key::EdDsa(private_key.clone()),
+        }
     }
 
     /// The signed claims, in at most `max_bytes` where leaving out the session's contents, and then the user's
@@ -89,16 +111,25 @@ impl Signer {
         let mut token = String::with_capacity(self.length(payload.len()));
         token.push_str(&self.head);
         URL_SAFE_NO_PAD.encode_string(payload, &mut token);
-        let mut mac = self.mac.clone();
-        mac.update(&token.as_bytes()[self.head.len()..]);
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(mac.finalize().into_bytes(), &mut token);
+        match &self.key {
+            Key::Hs256(mac) => {
+                let mut mac = mac.clone();
+                mac.update(&token.as_bytes()[self.head.len()..]);
+                token.push('.');
+                URL_SAFE_NO_PAD.encode_string(mac.finalize().into_bytes(), &mut token);
+            }
+            Key::EdDsa(private_key) => {
+                let signature = private_key.sign(token.as_bytes());
+                token.push('.');
+                URL_SAFE_NO_PAD.encode_string(signature.to_bytes(), &mut token);
+            }
+        }
         token
     }
 
     /// The length of a token over a payload of so many bytes.
     fn length(&self, payload: usize) -> usize {
-        self.head.len() + (payload * 4).div_ceil(3) + 1 + SIGNATURE
+        self.head.len() + (payload * 4).div_ceil(3) + 1 + self.key.signature_len()
     }
 }
 
@@ -112,6 +143,18 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(redacted)")
     }
+}
+
+/// The encoded header and its dot.
+fn head(alg: &str, kid: &str) -> String {
+    let mut header = format!("{{\"alg\":\"{alg}\",\"kid\":");
+    json::quote(&mut header, kid);
+    header.push_str(",\"typ\":\"");
+    header.push_str(TYP);
+    header.push_str("\"}");
+    let mut head = URL_SAFE_NO_PAD.encode(header);
+    head.push('.');
+    head
 }
 
 /// HMAC-SHA256 with this key. A key of any length is good (RFC 2104, 2), so unlike the crate's own

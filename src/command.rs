@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod key;
 mod run;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -63,6 +64,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
+    /// Make keys.
+    #[command(subcommand)]
+    Key(key::Command),
 }
 
 impl Arguments {
@@ -86,6 +90,7 @@ impl Arguments {
                 without_secrets,
             } => check::check(&config, strict, without_secrets),
             Command::Demo { data } => demo::demo(data.as_deref()),
+            Command::Key(command) => key::run(&command),
         }
     }
 }

@@ -7,11 +7,13 @@ mod item;
 mod keys;
 mod load;
 mod mysql;
+mod plain;
 pub mod protected;
 mod report;
 mod routes;
 pub mod secret;
 mod secrets;
+mod signing;
 mod site;
 #[cfg(test)]
 mod tests;
@@ -24,6 +26,8 @@ use std::{
 };
 
 use chrono_tz::Tz;
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use http::HeaderName;
 use ipnet::IpNet;
 use toml::de::DeTable;
 
@@ -49,6 +53,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `[health] address`.
     pub health: Option<SocketAddr>,
+    /// `[health] jwks`: the path of the public keys; `None` without `[gateway] signing`.
+    pub jwks: Option<String>,
     /// `[gateway]`.
     pub gateway: Gateway,
     /// `[limits]`.
@@ -178,6 +184,30 @@ pub struct Gateway {
     pub trusted_proxies: Vec<IpNet>,
     /// Origins (`https://host[:port]`, lower-case) that may send cross-site requests.
     pub trusted_origins: Vec<String>,
+    /// `signing`: signs the tokens of upstreams with `algorithm = "EdDSA"`.
+    pub signing: Option<Signing>,
+    /// `published`: keys that are published beside the one of `signing`, and sign nothing here.
+    pub published: Vec<Published>,
+    /// `sid_key`: what `sid` and `rev` are derived from; `None` is `[django] secret_key`.
+    pub sid_key: Option<Secret>,
+}
+
+/// `[gateway] signing`. `Debug` of a key pair shows its public half only.
+#[derive(Clone, Debug)]
+pub struct Signing {
+    /// `kid`.
+    pub kid: String,
+    /// `private_key`: Ed25519.
+    pub private_key: SigningKey,
+}
+
+/// One of `[gateway] published`.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// `kid`.
+    pub kid: String,
+    /// `public_key`: Ed25519.
+    pub public_key: VerifyingKey,
 }
 
 /// `[limits]`. Sizes are bytes.
@@ -334,7 +364,9 @@ pub struct Upstream {
     pub servers: Vec<String>,
     /// `django = true`: this is the Django site itself; `session = "pass"` routes need it.
     pub django: bool,
-    /// `keys`: the first signs.
+    /// `algorithm`.
+    pub algorithm: Algorithm,
+    /// `keys`: the first signs. None with [`Algorithm::EdDsa`].
     pub keys: Vec<Key>,
     /// `host = "upstream"`: the server's own name goes out as Host instead of the client's.
     pub own_host: bool,
@@ -344,6 +376,15 @@ pub struct Upstream {
     pub token_ttl: Duration,
     /// `timeouts` with this upstream's own filled in.
     pub timeouts: Timeouts,
+}
+
+/// `algorithm`: how an upstream's tokens are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// With the first of its `keys`, a secret that it shares with the gateway.
+    Hs256,
+    /// With `[gateway] signing`; the upstream has the public key.
+    EdDsa,
 }
 
 /// One of an upstream's keys.
@@ -374,6 +415,8 @@ pub struct Route {
     pub groups: Vec<String>,
     /// `user`.
     pub user: UserClaims,
+    /// `plain_headers`.
+    pub plain_headers: Vec<PlainHeader>,
     /// `forward`.
     pub forward: Forward,
     /// `writable`, `may`, `unsafe_writable`.
@@ -429,10 +472,44 @@ pub struct UserClaims {
     pub groups: bool,
 }
 
+/// One of `plain_headers`.
+#[derive(Clone, Debug)]
+pub struct PlainHeader {
+    /// Letters, digits and hyphens only.
+    pub name: HeaderName,
+    /// What it says.
+    pub source: PlainSource,
+}
+
+/// What a plain header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlainSource {
+    /// `"sub"`: the user's primary key.
+    Sub,
+    /// `"sid"`.
+    Sid,
+    /// `"user.COLUMN"`.
+    User(String),
+    /// `"session.NAME"`, a name that the route forwards.
+    Session(String),
+}
+
 impl Route {
     /// Whether serving this route takes more of the user than that there is one.
     pub fn reads_user(&self) -> bool {
-        self.require.column().is_some() || self.reads_groups() || !self.user.columns.is_empty()
+        self.require.column().is_some()
+            || self.reads_groups()
+            || !self.user.columns.is_empty()
+            || self.plain_columns().next().is_some()
+    }
+
+    /// The columns of the user table that `plain_headers` name.
+    fn plain_columns(&self) -> impl Iterator<Item = &String> {
+        let sources = self.plain_headers.iter().map(|header| &header.source);
+        sources.filter_map(|source| match source {
+            PlainSource::User(column) => Some(column),
+            _ => None,
+        })
     }
 
     fn reads_groups(&self) -> bool {
@@ -459,10 +536,21 @@ impl Config {
             .iter()
             .filter_map(|route| route.require.column());
         let told = self.routes.iter().flat_map(|route| &route.user.columns);
-        let mut columns: Vec<String> = required.map(str::to_owned).chain(told.cloned()).collect();
+        let plain = self.routes.iter().flat_map(Route::plain_columns);
+        let told = told.chain(plain).cloned();
+        let mut columns: Vec<String> = required.map(str::to_owned).chain(told).collect();
         columns.sort_unstable();
         columns.dedup();
         columns
+    }
+
+    /// The names of all plain headers, each once.
+    pub fn plain_header_names(&self) -> Vec<HeaderName> {
+        let headers = self.routes.iter().flat_map(|route| &route.plain_headers);
+        let mut names: Vec<HeaderName> = headers.map(|header| header.name.clone()).collect();
+        names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+        names.dedup();
+        names
     }
 
     /// Whether some route needs the user's groups.

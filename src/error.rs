@@ -36,6 +36,8 @@ pub enum Code {
     SessionStoreUnavailable,
     /// A row is there, but it cannot be verified, and the route or the change needs it.
     SessionUnreadable,
+    /// A value cannot stand in a route's plain header; the upstream was not called.
+    BadPlainHeader,
     /// The upstream's `X-Session-Set` is not one that can be carried out.
     BadSessionSet,
     /// The session would grow over `limits.session_write`.
@@ -71,6 +73,7 @@ impl Code {
             Self::Overloaded => "overloaded",
             Self::SessionStoreUnavailable => "session-store-unavailable",
             Self::SessionUnreadable => "session-unreadable",
+            Self::BadPlainHeader => "bad-plain-header",
             Self::BadSessionSet => "bad-session-set",
             Self::SessionTooLarge => "session-too-large",
             Self::SessionChanged => "session-changed",
@@ -97,6 +100,7 @@ impl Code {
             Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
             Self::UpstreamUnreachable
             | Self::UpstreamBadResponse
+            | Self::BadPlainHeader
             | Self::BadSessionSet
             | Self::SessionTooLarge => StatusCode::BAD_GATEWAY,
             Self::Overloaded | Self::SessionStoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -7,6 +7,7 @@ mod fields;
 mod forward;
 mod inject;
 mod persist;
+mod plain;
 mod record;
 mod resolve;
 mod respond;
@@ -35,7 +36,7 @@ use crate::{
     django::cookie,
     error::Code,
     path::EncodedSlashes,
-    reserved,
+    reserved::{self, Reserved},
     sessions::Sessions,
     upstream::Upstream,
 };
@@ -47,6 +48,7 @@ pub struct Gateway {
     table: route::Table,
     upstreams: Vec<Behind>,
     sessions: Sessions,
+    reserved: Reserved,
 }
 
 /// An upstream, and the key for its tokens where it has one.
@@ -62,13 +64,14 @@ impl Gateway {
     pub fn new(config: Config, sessions: Sessions) -> Self {
         let behind = |upstream: &crate::config::Upstream| Behind {
             upstream: Upstream::new(upstream),
-            injector: Injector::new(upstream, &config.gateway.issuer),
+            injector: Injector::new(upstream, &config.gateway),
             own_host: upstream.own_host,
         };
         Self {
             table: route::Table::new(&config.routes),
             upstreams: config.upstreams.iter().map(behind).collect(),
             sessions,
+            reserved: Reserved::new(config.plain_header_names()),
             config,
         }
     }
@@ -110,7 +113,13 @@ impl Gateway {
         let (mut parts, body) = request.into_parts();
         let limits = &self.config.limits;
         let trusted = &self.config.gateway.trusted_proxies;
-        let admitted = admit::admit(&mut parts, peer, trusted, limits.request_body)?;
+        let admitted = admit::admit(
+            &mut parts,
+            peer,
+            trusted,
+            limits.request_body,
+            &self.reserved,
+        )?;
         record.client = admitted.client;
         record.host.clone_from(&admitted.host);
         record.path.push_str(admitted.path.forwarded());
@@ -149,7 +158,8 @@ impl Gateway {
         let token = injector
             .as_ref()
             .filter(|_| route.session != SessionMode::Pass)
-            .map(|injector| injector.prepare(&self.sessions, route, &resolution));
+            .map(|injector| injector.prepare(&self.sessions, route, &resolution))
+            .transpose()?;
         record.sid = token
             .as_ref()
             .and_then(|token| token.sid().map(str::to_owned));
@@ -207,7 +217,7 @@ impl Gateway {
     ) {
         let headers = response.headers_mut();
         // An upstream that nominates one of our names only loses it, as it would anyway.
-        fields::strip_hop_by_hop(headers);
+        fields::strip_hop_by_hop(headers, reserved::in_response);
         fields::scrub(headers, reserved::in_response);
         fields::scrub_trailer(headers);
         if route.session == SessionMode::Pass {

@@ -1,5 +1,7 @@
 //! The header names that belong to the contract between gateway and upstream, in every spelling.
 
+use http::HeaderName;
+
 /// The request header with the signed session.
 pub const X_SESSION: &str = "x-session";
 /// The response header with the change.
@@ -7,8 +9,40 @@ pub const X_SESSION_SET: &str = "x-session-set";
 /// The response header that marks the gateway's own answers.
 pub const X_GATEWAY_ERROR: &str = "x-gateway-error";
 
-/// Whether a field of a request is one that only the gateway may set.
-pub fn in_request(name: &str) -> bool {
+/// The names that only this gateway may set in a request: ours, and those of its plain headers.
+#[derive(Clone, Debug, Default)]
+pub struct Reserved {
+    /// Letters, digits and hyphens, in lower case: as they are when they are folded.
+    plain: Box<[HeaderName]>,
+}
+
+impl Reserved {
+    /// Ours, and these of `plain_headers`: letters, digits and hyphens only.
+    pub fn new(plain: Vec<HeaderName>) -> Self {
+        Self {
+            plain: plain.into(),
+        }
+    }
+
+    /// Whether a field of a request is one that only the gateway may set, on whatever route.
+    pub fn in_request(&self, name: &str) -> bool {
+        in_request(name) || self.is_plain(name)
+    }
+
+    /// Whether a client's `Connection` may not name this field.
+    pub fn is_nominated(&self, name: &str) -> bool {
+        in_response(name) || self.is_plain(name)
+    }
+
+    fn is_plain(&self, name: &str) -> bool {
+        self.plain
+            .iter()
+            .any(|plain| folds_to(name, plain.as_str()))
+    }
+}
+
+/// Whether a field of a request is one that only a gateway may set, plain headers aside.
+fn in_request(name: &str) -> bool {
     // Folding keeps the length, so the length sorts out nearly all names.
     match name.len() {
         9 => folds_to(name, X_SESSION),
@@ -42,6 +76,32 @@ pub fn folds_to(name: &str, reserved: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_spelling_of_a_plain_header_is_found() {
+        let reserved = Reserved::new(vec![HeaderName::from_static("x-webauth-user")]);
+        for name in [
+            "x-webauth-user",
+            "X_WebAuth_User",
+            "x.webauth~user",
+            "x-session",
+        ] {
+            assert!(
+                reserved.in_request(name) && reserved.is_nominated(name),
+                "{name}"
+            );
+        }
+        for name in [
+            "x-webauth-users",
+            "xwebauth-user",
+            "x-webauth",
+            "x-session-id",
+        ] {
+            assert!(!reserved.in_request(name), "{name}");
+        }
+        assert!(!Reserved::default().in_request("x-webauth-user"));
+        assert!(reserved.is_nominated("x-gateway-error"));
+    }
 
     #[test]
     fn every_spelling_of_a_reserved_name_is_found() {

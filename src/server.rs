@@ -20,7 +20,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{admin::health, config::Config, gateway::Gateway};
+use crate::{
+    admin::{health, jwks::Jwks},
+    config::Config,
+    gateway::Gateway,
+};
 
 /// Most time from the start of a connection to the end of its first request's head. Later heads have
 /// `timeouts.idle`, which hyper counts from the end of the answer before.
@@ -42,6 +46,7 @@ pub struct BindError {
 pub struct Server {
     listeners: Vec<TcpListener>,
     health: Option<TcpListener>,
+    jwks: Option<Jwks>,
     settings: Settings,
 }
 
@@ -77,6 +82,7 @@ impl Server {
         Ok(Self {
             listeners,
             health,
+            jwks: Jwks::new(config),
             settings,
         })
     }
@@ -94,6 +100,7 @@ impl Server {
         let Self {
             listeners,
             health,
+            jwks,
             settings,
         } = self;
         let (stop, stopped) = watch::channel(false);
@@ -106,6 +113,7 @@ impl Server {
                 listener,
                 gateway.sessions().clone(),
                 draining.clone(),
+                jwks,
             ));
         }
         let mut accepting = Vec::new();

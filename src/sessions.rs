@@ -38,6 +38,8 @@ struct Site {
     memo: Memo,
     auth: AuthHash,
     opaque: Opaque,
+    /// What `"if"` may bear too: revisions that were told under another key of a rotation.
+    earlier: Vec<Opaque>,
     protected: Protected,
     /// The columns of the user table that routes ask for.
     user_columns: Arc<[String]>,
@@ -119,11 +121,19 @@ impl Sessions {
     pub fn open(config: &Config) -> Result<Self, store::OpenError> {
         let settings = Settings::from(config);
         let store = Store::open(&config.django.database, store::Options::from(config))?;
+        let sid_key = config.gateway.sid_key.as_ref();
+        let sid_key = sid_key.unwrap_or(&settings.secret_key);
+        let secret_keys =
+            std::iter::once(&settings.secret_key).chain(&settings.secret_key_fallbacks);
         Ok(Self(Arc::new(Site {
             codec: Codec::new(&settings),
             memo: Memo::new(),
             auth: AuthHash::new(&settings),
-            opaque: Opaque::new(settings.secret_key.expose()),
+            opaque: Opaque::new(sid_key),
+            earlier: secret_keys
+                .filter(|key| *key != sid_key)
+                .map(Opaque::new)
+                .collect(),
             protected: config.django.protected.clone(),
             user_columns: config.user_columns().into(),
             session_write: config.limits.session_write,

@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`. Nothing here is secret, so the address may be open.
+//! `/healthz`, `/readyz` and the public keys. Nothing here is secret, so the address may be open.
 
 use std::{
     convert::Infallible,
@@ -16,25 +16,31 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
+use super::jwks::Jwks;
 use crate::sessions::Sessions;
 
 /// A probe that has not asked by then is not one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers until the process ends.
-pub async fn serve(listener: TcpListener, sessions: Sessions, draining: Arc<AtomicBool>) {
+pub async fn serve(
+    listener: TcpListener,
+    sessions: Sessions,
+    draining: Arc<AtomicBool>,
+    jwks: Option<Jwks>,
+) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (sessions, draining) = (sessions.clone(), draining.clone());
+        let (sessions, draining, jwks) = (sessions.clone(), draining.clone(), jwks.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = answer(
-                request.uri().path(),
-                &sessions,
-                draining.load(Ordering::Relaxed),
-            );
+            let path = request.uri().path();
+            let response = match jwks.as_ref().filter(|jwks| jwks.is_at(path)) {
+                Some(jwks) => jwks.answer(request.method()),
+                None => answer(path, &sessions, draining.load(Ordering::Relaxed)),
+            };
             async move { Ok::<_, Infallible>(response) }
         });
         tokio::spawn(async move {

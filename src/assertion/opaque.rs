@@ -7,9 +7,9 @@ use hmac::Mac;
 use sha2::{Digest, Sha256};
 
 use super::{HmacSha256, keyed};
-use crate::session::SessionKey;
+use crate::{config::Secret, session::SessionKey};
 
-/// Makes `sid` and `rev`, keyed by SECRET_KEY: they can be neither turned back nor made up, and
+/// Makes `sid` and `rev`, keyed by SECRET_KEY or `sid_key`: they can be neither turned back nor made up, and
 /// differ for each upstream.
 #[derive(Clone)]
 pub struct Opaque {
@@ -18,13 +18,13 @@ pub struct Opaque {
 }
 
 impl Opaque {
-    /// Derives the key from Django's SECRET_KEY, as Django derives its own: SHA-256 of a salt and
-    /// the key.
-    pub fn new(secret_key: &[u8]) -> Self {
+    /// Derives the key from a secret, as Django derives its own from SECRET_KEY: SHA-256 of a salt
+    /// and the secret.
+    pub fn new(secret: &Secret) -> Self {
         let mac = keyed(
             &Sha256::new()
                 .chain_update("session-gateway.sid")
-                .chain_update(secret_key)
+                .chain_update(secret.expose())
                 .finalize(),
         );
         Self {

@@ -1,6 +1,7 @@
 //! The receiver's side: what an upstream does with `X-Session`.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::Mac;
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,8 +19,9 @@ pub enum BadToken {
     /// Not three parts of base64url.
     #[error("not a compact JWS")]
     Format,
-    /// Another `alg` or `typ`, or header members that this version does not know.
-    #[error("not an HS256 token of this version")]
+    /// Another `typ`, an `alg` that is not the key's, or header members that this version does not
+    /// know.
+    #[error("not a token of this version, or not of the key's algorithm")]
     Header,
     /// A `kid` that is not among the keys.
     #[error("signed with an unknown key")]
@@ -38,6 +40,37 @@ pub enum BadToken {
     Time,
 }
 
+/// A key that a token may be signed with. It knows its algorithm, so that the token cannot choose
+/// one (RFC 8725, 3.1).
+#[derive(Clone, Copy)]
+pub enum Key<'a> {
+    /// The secret that is shared with the gateway.
+    Hs256(&'a [u8]),
+    /// The gateway's public key.
+    EdDsa(&'a VerifyingKey),
+}
+
+impl Key<'_> {
+    const fn algorithm(self) -> &'static str {
+        match self {
+            Self::Hs256(_) => "HS256",
+            Self::EdDsa(_) => "EdDSA",
+        }
+    }
+
+    fn fits(self, signed: &str, signature: &[u8]) -> bool {
+        match self {
+            Self::Hs256(secret) => keyed(secret)
+                .chain_update(signed)
+                .verify_slice(signature)
+                .is_ok(),
+            Self::EdDsa(public_key) => Signature::from_slice(signature)
+                .and_then(|signature| public_key.verify_strict(signed.as_bytes(), &signature))
+                .is_ok(),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
@@ -46,7 +79,7 @@ struct Header {
     typ: String,
 }
 
-/// The claims of a token that one of `keys` (`kid` and secret) signed for `aud`, and that is good
+/// The claims of a token that one of `keys`, each with its `kid`, signed for `aud`, and that is good
 /// at `now` (Unix seconds) within 30 s.
 ///
 /// # Errors
@@ -54,7 +87,7 @@ struct Header {
 /// [`BadToken`]. Nothing of the payload is looked at before the signature fits.
 pub fn verify(
     token: &str,
-    keys: &[(&str, &[u8])],
+    keys: &[(&str, Key<'_>)],
     iss: Option<&str>,
     aud: &str,
     now: i64,
@@ -65,17 +98,19 @@ pub fn verify(
     let (signature, header, payload) = (decode(signature)?, decode(head)?, decode(body)?);
 
     let header: Header = serde_json::from_slice(&header).map_err(|_| BadToken::Header)?;
-    if header.alg != "HS256" || header.typ != TYP {
+    if header.typ != TYP {
         return Err(BadToken::Header);
     }
-    let (_, secret) = keys
+    let (_, key) = keys
         .iter()
         .find(|(kid, _)| *kid == header.kid)
         .ok_or(BadToken::Kid)?;
-    keyed(secret)
-        .chain_update(signed)
-        .verify_slice(&signature)
-        .map_err(|_| BadToken::Signature)?;
+    if header.alg != key.algorithm() {
+        return Err(BadToken::Header);
+    }
+    if !key.fits(signed, &signature) {
+        return Err(BadToken::Signature);
+    }
 
     let claims: Value = serde_json::from_slice(&payload).map_err(|_| BadToken::Claims)?;
     let text = |name: &str| {

@@ -32,11 +32,18 @@ pub(super) const LISTENER: Section = Section {
 };
 pub(super) const HEALTH: Section = Section {
     name: "[health]",
-    keys: &["address"],
+    keys: &["address", "jwks"],
 };
 pub(super) const GATEWAY: Section = Section {
     name: "[gateway]",
-    keys: &["issuer", "trusted_proxies", "trusted_origins"],
+    keys: &[
+        "issuer",
+        "trusted_proxies",
+        "trusted_origins",
+        "signing",
+        "published",
+        "sid_key",
+    ],
 };
 pub(super) const LIMITS: Section = Section {
     name: "[limits]",
@@ -104,6 +111,7 @@ pub(super) const UPSTREAM: Section = Section {
     keys: &[
         "servers",
         "django",
+        "algorithm",
         "keys",
         "host",
         "max_header_bytes",
@@ -121,6 +129,7 @@ pub(super) const ROUTE: Section = Section {
         "require",
         "groups",
         "user",
+        "plain_headers",
         "forward",
         "writable",
         "may",
@@ -141,6 +150,16 @@ pub(super) const KEY: Section = Section {
     name: "keys of [upstream.X]",
     keys: &["kid", "secret"],
 };
+/// `signing = { kid, private_key }` of the gateway.
+pub(super) const SIGNING: Section = Section {
+    name: "signing of [gateway]",
+    keys: &["kid", "private_key"],
+};
+/// `published = [{ kid, public_key }]` of the gateway.
+pub(super) const PUBLISHED: Section = Section {
+    name: "published of [gateway]",
+    keys: &["kid", "public_key"],
+};
 /// `timeouts = { }` of an upstream or a route.
 pub(super) const OWN_TIMEOUTS: Section = Section {
     name: "timeouts of [upstream.X]",
@@ -153,9 +172,9 @@ pub(super) const SECRET: Section = Section {
 };
 
 /// The sections that the file is made of; what a misplaced key is looked up in.
-pub(super) const ALL: [&Section; 12] = [
+pub(super) const ALL: [&Section; 14] = [
     &TOP, &LISTENER, &HEALTH, &GATEWAY, &LIMITS, &TIMEOUTS, &DJANGO, &USER, &COOKIE, &UPSTREAM,
-    &ROUTE, &KEY,
+    &ROUTE, &KEY, &SIGNING, &PUBLISHED,
 ];
 
 impl Section {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    Config, Gateway, Limits, Listener, Timeouts,
+    Algorithm, Config, Gateway, Limits, Listener, Timeouts,
     item::Value,
-    keys, routes, site,
+    keys, routes, signing, site,
     tree::Table,
     upstreams, value,
     value::{GIB, KIB, MIB},
@@ -65,12 +65,26 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
         .value("address")
         .and_then(|value| value.socket());
     let listeners = read_listeners(top, &health_table);
-    let gateway = read_gateway(&top.table("gateway", &keys::GATEWAY));
+    let gateway_table = top.table("gateway", &keys::GATEWAY);
+    let (signing, mut own_keys) = signing::read(&gateway_table);
+    let jwks = signing::read_jwks(&health_table, own_keys.can_sign);
+    let gateway = read_gateway(&gateway_table, signing);
     let limits = read_limits(&top.table("limits", &keys::LIMITS));
     let timeouts = read_timeouts(&top.table("timeouts", &keys::TIMEOUTS));
     let django_table = top.table("django", &keys::DJANGO);
-    let (django, own_keys) = site::read(&django_table);
+    let (django, secret_keys) = site::read(&django_table);
+    own_keys.add(
+        secret_keys,
+        "this is Django's SECRET_KEY: the upstream could forge every session",
+    );
     let upstreams = upstreams::read(top, &timeouts, &own_keys);
+    signing::remark(
+        &gateway_table,
+        upstreams
+            .iter()
+            .any(|entry| entry.upstream.algorithm == Algorithm::EdDsa),
+        jwks.is_some(),
+    );
     let cookie_is_spelled_out = django_table.value("cookie").is_some();
     let routes = routes::read(
         top,
@@ -86,6 +100,7 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
         shutdown_grace,
         listeners,
         health,
+        jwks,
         gateway: gateway?,
         limits,
         timeouts,
@@ -123,7 +138,7 @@ fn read_listeners(top: &Table<'_>, health: &Table<'_>) -> Vec<Listener> {
     listeners
 }
 
-fn read_gateway(table: &Table<'_>) -> Option<Gateway> {
+fn read_gateway(table: &Table<'_>, signing: signing::Keys) -> Option<Gateway> {
     let issuer = table.required("issuer", "issuer = \"https://shop.example\"");
     let networks = "a list of networks such as [\"10.0.0.0/8\"]";
     let origins = "a list of origins such as [\"https://shop.example\"]";
@@ -139,6 +154,9 @@ fn read_gateway(table: &Table<'_>) -> Option<Gateway> {
         issuer: issuer?.parse("text", value::issuer)?,
         trusted_proxies,
         trusted_origins,
+        signing: signing.signing,
+        published: signing.published,
+        sid_key: signing.sid_key,
     })
 }
 

@@ -4,7 +4,7 @@ use crate::path::{Canonical, EncodedSlashes};
 
 use super::{
     Django, Forward, Grants, Protected, Require, Route, SessionMode, Timeouts, UserClaims, Verify,
-    Writable, item::Value, keys, load::read_own_timeouts, protected::NEVER_FORWARDED,
+    Writable, item::Value, keys, load::read_own_timeouts, plain, protected::NEVER_FORWARDED,
     report::nearest, tree::Table, upstreams::Entry, value,
 };
 
@@ -33,6 +33,7 @@ pub(super) fn read(
         if let Some(route) = read_one(&table, upstreams, timeouts, protected, &mut used) {
             if let Some(django) = django {
                 check_user(&table, &route, django);
+                plain::check(&table, &route, django);
             }
             routes.push((route, table));
         }
@@ -49,6 +50,7 @@ pub(super) fn read(
     }
     check_clashes(&routes);
     remark_on_login_pages(&routes);
+    plain::remark(&routes);
     remark(&routes, upstreams, cookie_is_spelled_out);
     routes.into_iter().map(|(route, _)| route).collect()
 }
@@ -88,6 +90,7 @@ fn read_one(
     let require = table.choice("require", Require::Anyone, &requirements);
     let groups = read_groups(table, require);
     let user = table.read("user", UserClaims::default(), read_user);
+    let plain_headers = table.read("plain_headers", Vec::new(), plain::read);
     let forward = table.read("forward", Forward::AllButProtected, read_forward);
     let grants = read_grants(table, protected);
     let login_url = read_login_url(table);
@@ -139,6 +142,7 @@ fn read_one(
         require,
         groups,
         user,
+        plain_headers,
         forward,
         grants,
         login_url,
@@ -348,6 +352,7 @@ fn check_session(table: &Table<'_>, session: SessionMode, entry: Option<&Entry<'
         "require",
         "groups",
         "user",
+        "plain_headers",
         "forward",
         "writable",
         "may",

@@ -6,6 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{
+    Engine,
+    alphabet::{STANDARD, URL_SAFE},
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+
 use super::{Secret, item::Value, keys, report::did_you_mean, tree::Context};
 
 /// What both forms look like, for messages.
@@ -59,6 +65,14 @@ pub(super) fn read(value: &Value<'_>) -> Option<Found> {
             None
         }
     }
+}
+
+/// Bytes in base64 of either alphabet, with or without padding.
+pub(super) fn base64(encoded: &[u8]) -> Option<Vec<u8>> {
+    let config =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let decode = |alphabet| GeneralPurpose::new(alphabet, config).decode(encoded);
+    decode(&STANDARD).or_else(|_| decode(&URL_SAFE)).ok()
 }
 
 fn from_env(value: &Value<'_>) -> Option<Found> {

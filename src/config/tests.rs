@@ -1,6 +1,7 @@
 //! What is refused and with which words, what is remarked on, and what the defaults are.
 
 mod files;
+mod signing;
 
 use super::*;
 
@@ -34,10 +35,14 @@ fn env(name: &str) -> Option<OsString> {
             "base64:3Bs8gUMG0e5Hx6moOQDVjvKR9T6sEtMUU4wczvBAOcc="
         }
         "OTHER_KEY" => "hunter2-0123456789-0123456789-0123456789",
+        "SID_KEY" => "hunter2-sid-key-0123456789-0123456789",
         "SHORT" => "hunter2",
         "SHORT_BASE64" => "base64:aHVudGVyMg",
         "BAD_BASE64" => "base64:hunter2!",
         "EMPTY" => "\n",
+        "SIGNING_KEY" | "SAME_AS_SIGNING_KEY" => {
+            "base64:kOrGp3D1XZ1IyJFY4UPbLjKHE3QQVyXWVOUYk8QSKhM="
+        }
         _ => return None,
     };
     Some(value.into())
@@ -132,6 +137,7 @@ fn defaults_are_the_documented_ones() {
         shutdown_grace,
         listeners,
         health,
+        jwks,
         gateway,
         limits,
         timeouts,
@@ -142,11 +148,13 @@ fn defaults_are_the_documented_ones() {
         .expect("a good file")
         .config;
     let seconds = Duration::from_secs;
-    assert!(writes && health.is_none());
+    assert!(writes && health.is_none() && jwks.is_none());
     assert_eq!(shutdown_grace, seconds(20));
     assert_eq!(listeners[0].address.to_string(), "127.0.0.1:8080");
     assert_eq!(gateway.issuer, "https://shop.example");
     assert!(gateway.trusted_proxies.is_empty() && gateway.trusted_origins.is_empty());
+    assert!(gateway.signing.is_none() && gateway.published.is_empty());
+    assert!(gateway.sid_key.is_none());
 
     assert_eq!(
         (limits.request_head, limits.request_fields),
@@ -214,6 +222,7 @@ fn defaults_are_the_documented_ones() {
         ("orders", 1)
     );
     assert!(!upstream.django && !upstream.own_host);
+    assert_eq!(upstream.algorithm, Algorithm::Hs256);
     assert_eq!(
         (upstream.max_header_bytes, upstream.token_ttl),
         (4096, seconds(60))
@@ -249,10 +258,14 @@ address = "127.0.0.1:0"
 address = "[::1]:0"
 [health]
 address = "0.0.0.0:8081"
+jwks = "/keys.json"
 [gateway]
 issuer = "https://shop.example"
 trusted_proxies = ["10.0.0.0/8", "192.0.2.1", "fd00::/8"]
 trusted_origins = ["https://Shop.example:443", "http://localhost:3000"]
+signing = { kid = "g1", private_key = { env = "SIGNING_KEY" } }
+published = [{ kid = "g0", public_key = "Ln67-A8TOKZ6-NmsY9jbFGICMYS6KO1iuzRzNtnrVLw" }]
+sid_key = { env = "SID_KEY" }
 [limits]
 request_head = "16KiB"
 request_fields = 50
@@ -295,6 +308,7 @@ duplicate = "refuse"
 [upstream.orders]
 servers = ["orders:3001", "[::1]:3001"]
 django = true
+algorithm = "HS256"
 keys = [{ kid = "a", secret = { env = "ORDERS_KEY" } }]
 host = "upstream"
 max_header_bytes = 8192
@@ -308,6 +322,7 @@ session = "read"
 require = "staff"
 groups = ["editors", "admins"]
 user = ["username", "groups"]
+plain_headers = { "X-WEBAUTH-USER" = "user.username", X-Visitor = "sid", X-Cart = "session.cart", Remote-User = "sub" }
 forward = ["cart", "hijack_history"]
 writable = ["cart"]
 may = ["cycle", "flush", "expiry"]
@@ -354,7 +369,21 @@ writable = []
     assert_eq!(config.user_columns(), ["is_staff", "username"]);
     assert!(config.reads_groups());
     assert_eq!(config.django.time_zone, Some(Tz::Europe__Berlin));
+    let columns = config.user_columns();
+    assert!(columns.contains(&"username".to_owned()), "{columns:?}");
     let route = &config.routes[0];
+    let of = |text: &str| text.to_owned();
+    let expected = [
+        ("remote-user", PlainSource::Sub),
+        ("x-cart", PlainSource::Session(of("cart"))),
+        ("x-visitor", PlainSource::Sid),
+        ("x-webauth-user", PlainSource::User(of("username"))),
+    ];
+    let plain = route.plain_headers.iter();
+    let plain: Vec<_> = plain
+        .map(|header| (header.name.as_str(), header.source.clone()))
+        .collect();
+    assert_eq!(plain, expected);
     assert_eq!(route.groups, ["editors", "admins"]);
     assert_eq!(route.host.as_deref(), Some("shop.example"));
     assert_eq!(route.timeouts.connect, Duration::from_secs(1));
@@ -404,6 +433,12 @@ fn what_may_be_meant_is_remarked_on() {
             "path = \"/\"\nwritable = \"*\"",
             "gateway.toml:15:12: remark: writable = \"*\" lets the upstream change every name that \
              is not protected",
+        ),
+        (
+            "path = \"/\"",
+            "path = \"/\"\nplain_headers = { X-Cart = \"session.cart\" }\nwritable = [\"cart\"]",
+            "gateway.toml:15:17: remark: an upstream may write \"cart\": who reads x-cart must not take it for a \
+             user",
         ),
         (
             "path = \"/\"",

@@ -2,18 +2,13 @@
 
 use std::time::Duration;
 
-use base64::{
-    Engine,
-    alphabet::{STANDARD, URL_SAFE},
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
-
 use super::{
-    Key, Secret, Timeouts, Upstream,
+    Algorithm, Key, Secret, Timeouts, Upstream,
     item::Value,
     keys,
     load::read_own_timeouts,
     secrets::{self, Found},
+    signing::OwnKeys,
     tree::Table,
     value,
 };
@@ -25,12 +20,12 @@ const MIN_SECRET: usize = 32;
 pub(super) struct Entry<'a> {
     pub(super) upstream: Upstream,
     pub(super) table: Table<'a>,
-    /// Whether the file gives it keys, good or bad.
+    /// Whether the file gives it a key to sign its tokens with, good or bad.
     pub(super) has_keys: bool,
 }
 
 /// Every `[upstream.X]`, in the order of the file. No two may share a secret, nor have one of `own_keys`.
-pub(super) fn read<'a>(top: &Table<'a>, timeouts: &Timeouts, own_keys: &[Found]) -> Vec<Entry<'a>> {
+pub(super) fn read<'a>(top: &Table<'a>, timeouts: &Timeouts, own_keys: &OwnKeys) -> Vec<Entry<'a>> {
     let mut taken: Vec<(String, Found)> = Vec::new();
     let tables = top.named_tables("upstream", &keys::UPSTREAM);
     tables
@@ -43,7 +38,7 @@ fn read_one<'a>(
     name: &str,
     table: Table<'a>,
     timeouts: &Timeouts,
-    own_keys: &[Found],
+    own_keys: &OwnKeys,
     taken: &mut Vec<(String, Found)>,
 ) -> Entry<'a> {
     if let Err(refused) = value::name(name) {
@@ -53,10 +48,12 @@ fn read_one<'a>(
         .required("servers", "servers = [\"127.0.0.1:3001\"]")
         .and_then(|value| read_servers(&value))
         .unwrap_or_default();
+    let algorithm = read_algorithm(&table, own_keys);
     let upstream = Upstream {
         name: name.to_owned(),
         servers,
         django: table.flag("django", false),
+        algorithm,
         keys: read_keys(name, &table, own_keys, taken),
         own_host: table.choice("host", false, &[("client", false), ("upstream", true)]),
         // uWSGI's whole request head is 4096 bytes by default; a token without a session is about 500.
@@ -66,14 +63,39 @@ fn read_one<'a>(
         }),
         timeouts: read_own_timeouts(&table, timeouts),
     };
-    let has_keys = table
-        .value("keys")
-        .is_some_and(|value| !value.is_empty_list());
+    let has_keys = algorithm == Algorithm::EdDsa
+        || table
+            .value("keys")
+            .is_some_and(|value| !value.is_empty_list());
     Entry {
         upstream,
         table,
         has_keys,
     }
+}
+
+/// Which key signs: one of the upstream's own, or the gateway's.
+fn read_algorithm(table: &Table<'_>, own_keys: &OwnKeys) -> Algorithm {
+    let algorithms = [("HS256", Algorithm::Hs256), ("EdDSA", Algorithm::EdDsa)];
+    let algorithm = table.choice("algorithm", Algorithm::Hs256, &algorithms);
+    if algorithm == Algorithm::Hs256 {
+        return algorithm;
+    }
+    if !own_keys.can_sign
+        && let Some(value) = table.value("algorithm")
+    {
+        let suggestion = "such as signing = { kid = \"gateway-2026-11\", private_key = { file = \
+                          \"gateway.key\" } }; session-gateway key new --algorithm EdDSA makes one";
+        value.problem(
+            "there is no signing in [gateway] to sign with",
+            Some(suggestion.to_owned()),
+        );
+    }
+    if let Some(value) = table.value("keys") {
+        let why = "with algorithm = \"EdDSA\" the signing key of [gateway] signs, and an upstream has none";
+        value.problem(why, Some("leave out one of the two".to_owned()));
+    }
+    algorithm
 }
 
 fn read_servers(value: &Value<'_>) -> Option<Vec<String>> {
@@ -87,7 +109,7 @@ fn read_servers(value: &Value<'_>) -> Option<Vec<String>> {
 fn read_keys(
     name: &str,
     table: &Table<'_>,
-    own_keys: &[Found],
+    own_keys: &OwnKeys,
     taken: &mut Vec<(String, Found)>,
 ) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
@@ -140,14 +162,11 @@ fn check_apart(
     name: &str,
     value: &Value<'_>,
     found: &Found,
-    own_keys: &[Found],
+    own_keys: &OwnKeys,
     taken: &[(String, Found)],
 ) {
-    if own_keys.iter().any(|key| key.is_same(found)) {
-        value.problem(
-            "this is Django's SECRET_KEY: the upstream could forge every session",
-            None,
-        );
+    if let Some(why) = own_keys.holds(found) {
+        value.problem(why, None);
     }
     if let Some((other, _)) = taken
         .iter()
@@ -167,10 +186,7 @@ fn decode(value: &Value<'_>, written: &Secret) -> Option<Secret> {
     let secret = match written.expose().strip_prefix(b"base64:") {
         None => written.clone(),
         Some(encoded) => {
-            let config = GeneralPurposeConfig::new()
-                .with_decode_padding_mode(DecodePaddingMode::Indifferent);
-            let decode = |alphabet| GeneralPurpose::new(alphabet, config).decode(encoded);
-            let Ok(bytes) = decode(&STANDARD).or_else(|_| decode(&URL_SAFE)) else {
+            let Some(bytes) = secrets::base64(encoded) else {
                 value.problem("what follows base64: is not base64", None);
                 return None;
             };

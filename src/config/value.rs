@@ -134,6 +134,19 @@ fn spell(number: u64, units: &[(&str, u64)]) -> String {
     }
 }
 
+/// A path of the health address that is not taken.
+pub(super) fn jwks_path(text: &str) -> Parsed<String> {
+    if ["/healthz", "/readyz", "/metrics"].contains(&text) {
+        return Err(Refused::new(format!("{text:?} is taken")));
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    if !text.starts_with('/') || text.len() < 2 || !text.bytes().all(is_plain) {
+        let why = format!("{text:?} is not a path of letters, digits and -._~/ after a /");
+        return Err(Refused::new(why));
+    }
+    Ok(text.to_owned())
+}
+
 /// An IP address and port to listen on.
 pub(super) fn socket(text: &str) -> Parsed<SocketAddr> {
     if let Ok(address) = text.parse() {

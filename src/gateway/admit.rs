@@ -13,7 +13,11 @@ use super::{
     fields::{is_chunked, scrub, strip_hop_by_hop},
     respond::Refusal,
 };
-use crate::{error::Code, path::Canonical, reserved};
+use crate::{
+    error::Code,
+    path::Canonical,
+    reserved::{Reserved, folds_to},
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -80,6 +84,7 @@ pub fn admit(
     peer: IpAddr,
     trusted: &[IpNet],
     body_limit: Option<u64>,
+    reserved: &Reserved,
 ) -> Result<Admitted, Refusal> {
     check_framing(&parts.headers, parts.version, body_limit)?;
     check_method(&parts.method)?;
@@ -87,12 +92,12 @@ pub fn admit(
     let (path, asterisk) = path(&parts.method, &parts.uri)?;
     let query = parts.uri.query().map(str::to_owned);
     let trailers = accepts_trailers(&parts.headers);
-    if strip_hop_by_hop(&mut parts.headers) {
+    if strip_hop_by_hop(&mut parts.headers, |name| reserved.is_nominated(name)) {
         return Err(bad_request(
             "its Connection field names a field that belongs to the gateway",
         ));
     }
-    scrub(&mut parts.headers, reserved::in_request);
+    scrub(&mut parts.headers, |name| reserved.in_request(name));
     parts.headers.remove(header::TRAILER);
     parts.headers.remove(header::EXPECT);
     if trailers {
@@ -267,23 +272,18 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) {
     scrub(headers, |name| {
         if let Some(start) = name.get(..FORWARDED_PREFIX.len())
-            && reserved::folds_to(start, FORWARDED_PREFIX)
+            && folds_to(start, FORWARDED_PREFIX)
         {
             return !trust
                 || name.contains(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
         }
-        if let Some(told) = TOLD_BY_PROXIES
-            .iter()
-            .find(|told| reserved::folds_to(name, told))
-        {
+        if let Some(told) = TOLD_BY_PROXIES.iter().find(|told| folds_to(name, told)) {
             return !trust || name != *told;
         }
-        NEVER_PASSED
-            .iter()
-            .any(|told| reserved::folds_to(name, told))
+        NEVER_PASSED.iter().any(|told| folds_to(name, told))
             || NEVER_FOLDED
                 .iter()
-                .any(|own| name != *own && reserved::folds_to(name, own))
+                .any(|own| name != *own && folds_to(name, own))
     });
 }
 
@@ -359,7 +359,13 @@ mod tests {
     ) -> (Result<Admitted, Refusal>, HeaderMap) {
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
-        let admitted = admit(&mut parts, peer.parse().unwrap(), &trusted, Some(100));
+        let admitted = admit(
+            &mut parts,
+            peer.parse().unwrap(),
+            &trusted,
+            Some(100),
+            &Reserved::default(),
+        );
         (admitted, parts.headers)
     }
 
@@ -393,7 +399,7 @@ mod tests {
         assert!(
             !headers
                 .keys()
-                .any(|name| reserved::in_request(name.as_str()))
+                .any(|name| Reserved::default().in_request(name.as_str()))
         );
         assert_eq!(headers["x-session-id"], "mine");
     }

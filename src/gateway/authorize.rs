@@ -71,13 +71,18 @@ pub fn authorize(
     }
     let missing = || Err(needs_login(route, parts, admitted));
     match (&resolution.caller, route.require) {
-        (_, Require::Anyone) => Ok(()),
-        // The login page would only send such a visitor back here.
-        (Caller::Unverifiable, _) => Err(Refusal::new(
+        // The login page would only send such a visitor back here. Who reads a plain header cannot tell "unreadable"
+        // from "nobody".
+        (Caller::Unverifiable, require)
+            if require != Require::Anyone || !route.plain_headers.is_empty() =>
+        {
+            Err(Refusal::new(
             Code::SessionUnreadable,
             "Your session cannot be read at the moment. Nothing about it was changed; try again later.",
         )
-        .into()),
+        .into())
+        }
+        (_, Require::Anyone) => Ok(()),
         (Caller::Known(..), Require::Session) => Ok(()),
         (Caller::Known(_, known), _) => match &known.user {
             Some(user) if may_enter(route, user) => Ok(()),

@@ -17,8 +17,8 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 ];
 
 /// Removes what ends here: the usual fields and everything that `Connection` nominates. Whether it nominates a
-/// name that only the gateway may set, in any spelling: an attempt to have that removed on the way.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
+/// `reserved` name, that only the gateway may set: an attempt to have that removed on the way.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) -> bool {
     let mut nominates_reserved = false;
     let mut nominated: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
@@ -27,7 +27,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
             .split(|byte| *byte == b',')
             .map(<[u8]>::trim_ascii)
         {
-            nominates_reserved |= std::str::from_utf8(name).is_ok_and(reserved::in_response);
+            nominates_reserved |= std::str::from_utf8(name).is_ok_and(&reserved);
             nominated.extend(HeaderName::from_bytes(name));
         }
     }
@@ -115,7 +115,7 @@ mod tests {
             ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
-        assert!(!strip_hop_by_hop(&mut headers));
+        assert!(!strip_hop_by_hop(&mut headers, reserved::in_response));
         assert_eq!(headers.len(), 1);
         assert!(headers.contains_key("accept"));
     }
@@ -128,7 +128,10 @@ mod tests {
                 ("upgrade", "h2c"),
                 ("x-session", "1"),
             ]);
-            assert!(strip_hop_by_hop(&mut headers), "{value}");
+            assert!(
+                strip_hop_by_hop(&mut headers, reserved::in_response),
+                "{value}"
+            );
             assert!(
                 !headers.contains_key("connection") && !headers.contains_key("upgrade"),
                 "{value}"

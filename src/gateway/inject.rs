@@ -1,13 +1,17 @@
 //! Puts the signed session into the request, as the last step before it leaves.
 
 use chrono::Utc;
-use http::{HeaderValue, Request, header};
+use http::{HeaderName, HeaderValue, Request, header};
 
-use super::resolve::{Caller, Resolution};
+use super::{
+    plain,
+    resolve::{Caller, Resolution},
+    respond::Refusal,
+};
 use crate::{
     assertion::{self, Claims, Contents, Known, Signer, Visitor, Withheld},
     body::Body,
-    config::{self, Route, SessionMode},
+    config::{self, Algorithm, Route, SessionMode},
     json, reserved,
     sessions::{CurrentUser, Sessions},
 };
@@ -33,6 +37,7 @@ impl std::fmt::Debug for Injector {
 pub struct Prepared<'a> {
     injector: &'a Injector,
     who: Who<'a>,
+    plain: Vec<(HeaderName, HeaderValue)>,
 }
 
 enum Who<'a> {
@@ -49,12 +54,22 @@ enum Who<'a> {
 }
 
 impl Injector {
-    /// Takes the first of the upstream's keys; `None` for an upstream without keys, which gets no token.
-    pub fn new(upstream: &config::Upstream, issuer: &str) -> Option<Self> {
-        let key = upstream.keys.first()?;
+    /// Takes the first of the upstream's keys, or the gateway's own; `None` for an upstream without a key, which
+    /// gets no token.
+    pub fn new(upstream: &config::Upstream, gateway: &config::Gateway) -> Option<Self> {
+        let signer = match upstream.algorithm {
+            Algorithm::Hs256 => {
+                let key = upstream.keys.first()?;
+                Signer::hs256(&key.kid, key.secret.expose())
+            }
+            Algorithm::EdDsa => {
+                let key = gateway.signing.as_ref()?;
+                Signer::eddsa(&key.kid, &key.private_key)
+            }
+        };
         Some(Self {
-            signer: Signer::new(&key.kid, key.secret.expose()),
-            issuer: issuer.to_owned(),
+            signer,
+            issuer: gateway.issuer.clone(),
             audience: upstream.name.clone(),
             ttl: upstream.token_ttl.as_secs(),
             max_bytes: upstream.max_header_bytes,
@@ -62,12 +77,17 @@ impl Injector {
     }
 
     /// Computes what does not depend on the try.
+    ///
+    /// # Errors
+    ///
+    /// A value that cannot stand in the route's plain header.
     pub fn prepare<'a>(
         &'a self,
         sessions: &Sessions,
         route: &Route,
         resolution: &'a Resolution,
-    ) -> Prepared<'a> {
+    ) -> Result<Prepared<'a>, Refusal> {
+        let mut plain = Vec::new();
         let who = match &resolution.caller {
             _ if route.session == SessionMode::Off => Who::Withheld(Withheld::Off),
             Caller::NotAsked => Who::Withheld(Withheld::Off),
@@ -76,6 +96,7 @@ impl Injector {
             Caller::Unavailable => Who::Withheld(Withheld::Unavailable),
             Caller::Known(key, known) => {
                 let sid = sessions.opaque().sid(&self.audience, key);
+                plain = plain::values(route, &sid, known)?;
                 let told = sessions
                     .project(&known.session, &route.forward)
                     .ok()
@@ -93,10 +114,11 @@ impl Injector {
                 }
             }
         };
-        Prepared {
+        Ok(Prepared {
             injector: self,
             who,
-        }
+            plain,
+        })
     }
 }
 
@@ -109,7 +131,8 @@ impl Prepared<'_> {
         }
     }
 
-    /// Signs for this very request and replaces whatever stands in `X-Session`.
+    /// Signs for this very request and replaces whatever stands in `X-Session`. What clients sent under the names of
+    /// plain headers is gone since the request was admitted.
     pub fn inject(&self, request: &mut Request<Body>) {
         let injector = self.injector;
         let host = request
@@ -163,6 +186,9 @@ impl Prepared<'_> {
             Err(_) => {
                 request.headers_mut().remove(reserved::X_SESSION);
             }
+        }
+        for (name, value) in &self.plain {
+            request.headers_mut().insert(name, value.clone());
         }
     }
 }

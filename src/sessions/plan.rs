@@ -6,7 +6,7 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 use super::{Cookie, Site};
 use crate::{
-    assertion,
+    assertion::{self, Opaque},
     config::Forward,
     django::{Expiry, Standing, UserKey, expiry},
     patch::Patch,
@@ -176,7 +176,7 @@ impl SessionPlan {
             return self.start_afresh(now);
         }
         if let Some(condition) = patch.condition()
-            && self.revision(&key, &session).as_deref() != Some(condition)
+            && !self.is_revision(condition, &key, &session)
         {
             return Err(Refused::Changed);
         }
@@ -285,11 +285,16 @@ impl SessionPlan {
         })
     }
 
-    fn revision(&self, key: &SessionKey, session: &Session) -> Option<String> {
+    /// Whether `"if"` names what the upstream would see of this session now. While SECRET_KEY is rotated, it may
+    /// have been told so by a gateway that has the keys in another order.
+    fn is_revision(&self, condition: &str, key: &SessionKey, session: &Session) -> bool {
         let View { audience, forward } = &self.change.view;
-        let member = assertion::project(session, forward, &self.site.protected).ok()?;
-        let sid = self.site.opaque.sid(audience, key);
-        Some(self.site.opaque.rev(audience, &sid, &member))
+        let Ok(member) = assertion::project(session, forward, &self.site.protected) else {
+            return false;
+        };
+        let revision = |opaque: &Opaque| opaque.rev(audience, &opaque.sid(audience, key), &member);
+        let mut opaques = std::iter::once(&self.site.opaque).chain(&self.site.earlier);
+        opaques.any(|opaque| revision(opaque) == condition)
     }
 
     /// Whether the session's login fits the user, read again under the lock.

@@ -14,27 +14,69 @@ use crate::support::{
 
 #[test]
 fn pyjwt_accepts_what_the_gateway_signs() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tokens/check.py");
-    accepts(Command::new(Release::V52.python()).arg(script));
+    accepts(&mut pyjwt(), Algorithm::Hs256);
+}
+
+#[test]
+fn pyjwt_accepts_what_the_gateway_signs_by_its_published_keys() {
+    accepts(&mut pyjwt(), Algorithm::EdDsa);
 }
 
 #[test]
 fn jose_accepts_what_the_gateway_signs() {
+    accepts(&mut jose(), Algorithm::Hs256);
+}
+
+#[test]
+fn jose_accepts_what_the_gateway_signs_by_its_published_keys() {
+    accepts(&mut jose(), Algorithm::EdDsa);
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Algorithm {
+    Hs256,
+    EdDsa,
+}
+
+fn pyjwt() -> Command {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tokens/check.py");
+    let mut command = Command::new(Release::V52.python());
+    command.arg(script);
+    command
+}
+
+fn jose() -> Command {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tokens/check.mjs");
-    accepts(
-        Command::new("node")
-            .arg(script)
-            .current_dir(from_tests_run("SG_TEST_NODE_FOLDER")),
-    );
+    let mut command = Command::new("node");
+    command
+        .arg(script)
+        .current_dir(from_tests_run("SG_TEST_NODE_FOLDER"));
+    command
 }
 
 /// One token of each kind goes to the checker; it answers with the claims that it read.
-fn accepts(checker: &mut Command) {
-    let (tokens, expected) = signed();
-    let asked = json!({
-        "kid": token::kid("app"), "secret": token::secret("app"), "audience": "app", "issuer": ISSUER,
-        "tokens": tokens,
-    });
+fn accepts(checker: &mut Command, algorithm: Algorithm) {
+    let database = Database::sqlite();
+    let app = Upstream::start();
+    let gateway = match algorithm {
+        Algorithm::Hs256 => Gateway::before(&database, &app),
+        Algorithm::EdDsa => Gateway::before(&database, &app)
+            .signing("gateway-1", [1; 32])
+            .eddsa_upstream("app", &app),
+    };
+    let gateway = gateway
+        .route("path = '/off/'\nupstream = 'app'\nsession = 'off'")
+        .start();
+    let (tokens, expected) = signed(&database, &app, &gateway, algorithm);
+    let mut asked = json!({"audience": "app", "issuer": ISSUER, "tokens": tokens});
+    if algorithm == Algorithm::EdDsa {
+        let health = gateway.health().address();
+        asked["kid"] = json!("gateway-1");
+        asked["jwks"] = json!(format!("http://{health}/.well-known/jwks.json"));
+    } else {
+        asked["kid"] = json!(token::kid("app"));
+        asked["secret"] = json!(token::secret("app"));
+    }
     let mut checker = checker
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -69,12 +111,12 @@ fn accepts(checker: &mut Command) {
 }
 
 /// Tokens in all states, and what must be in them.
-fn signed() -> (Vec<String>, Vec<Value>) {
-    let database = Database::sqlite();
-    let app = Upstream::start();
-    let gateway = Gateway::before(&database, &app)
-        .route("path = '/off/'\nupstream = 'app'\nsession = 'off'")
-        .start();
+fn signed(
+    database: &Database,
+    app: &Upstream,
+    gateway: &Gateway,
+    algorithm: Algorithm,
+) -> (Vec<String>, Vec<Value>) {
     let odd = json!({
         "text": "é日本\u{1F600}\"\\/\u{7f}\u{1}\n", "empty": {}, "list": [[], [null, true]], "": "",
         "float": 1.5, "nested": {"a": {"b": {"c": 1}}}, "big": 9_007_199_254_740_991_i64, "minus": -0.5,
@@ -132,7 +174,9 @@ fn signed() -> (Vec<String>, Vec<Value>) {
             .send()
             .is_upstreams(200);
         let seen = app.last();
-        seen.claims();
+        if algorithm == Algorithm::Hs256 {
+            seen.claims();
+        }
         tokens.push(seen.field("x-session").unwrap().to_owned());
         expected.push(claims);
     }

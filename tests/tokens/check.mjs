@@ -1,5 +1,6 @@
-// Checks tokens with jose as docs say: reads {"kid","secret","audience","issuer","tokens"} as JSON, prints
-// the claims as a JSON list. Run in a folder whose node_modules has jose.
+// Checks tokens with jose as docs say: reads {"kid","secret" or "jwks","audience","issuer","tokens"} as JSON, prints
+// the claims as a JSON list. "jwks" is the URL of the gateway's public keys: then the tokens are EdDSA, else HS256.
+// Run in a folder whose node_modules has jose.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { webcrypto } from 'node:crypto';
@@ -7,14 +8,16 @@ import { pathToFileURL } from 'node:url';
 
 globalThis.crypto ??= webcrypto; // Node 18, as in Debian 12.
 const jose = createRequire(`${process.cwd()}/`).resolve('jose');
-const { jwtVerify } = await import(pathToFileURL(jose));
+const { createRemoteJWKSet, jwtVerify } = await import(pathToFileURL(jose));
 
 const asked = JSON.parse(readFileSync(0, 'utf8'));
-const key = new TextEncoder().encode(asked.secret);
+const [key, algorithm] = asked.jwks
+  ? [createRemoteJWKSet(new URL(asked.jwks)), 'EdDSA']
+  : [new TextEncoder().encode(asked.secret), 'HS256'];
 const claims = [];
 for (const token of asked.tokens) {
   const { payload, protectedHeader } = await jwtVerify(token, key, {
-    algorithms: ['HS256'],
+    algorithms: [algorithm],
     typ: 'x-session.v1+jwt',
     audience: asked.audience,
     issuer: asked.issuer,

@@ -11,6 +11,9 @@ refused it. Fields of the request say what else to do:
     X-Test-Status    the status
     X-Test-Wait-For  wait until POST /release/NAME reaches the control address; GET /arrived/NAME there answers as soon
                      as a request waits
+
+POST /secrets and POST /jwks at the control address replace the keys that it accepts: a JSON object of secrets by kid,
+a JWK set. It keeps a JWK set until it is given another, like a receiver whose cache is as long as it may be.
 """
 
 import base64
@@ -25,7 +28,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import jwt
 
 AUDIENCE, ISSUER, KID = sys.argv[1:4]
-KEYS = {KID: os.environ["UPSTREAM_SECRET"].encode()}
+# By kid. The key says the algorithm, never the token.
+secrets = {KID: os.environ["UPSTREAM_SECRET"]}
+public_keys = {}
 # Longer than any test waits.
 PATIENCE_SECONDS = 60
 
@@ -40,10 +45,12 @@ def claims(method, host, target, tokens):
     head = jwt.get_unverified_header(tokens[0])
     if head["typ"] != "x-session.v1+jwt":
         raise ValueError(f"typ {head['typ']}")
+    kid = head["kid"]
+    key, algorithm = (secrets[kid], "HS256") if kid in secrets else (public_keys[kid], "EdDSA")
     found = jwt.decode(
         tokens[0],
-        KEYS[head["kid"]],
-        algorithms=["HS256"],
+        key,
+        algorithms=[algorithm],
         audience=AUDIENCE,
         issuer=ISSUER,
         leeway=30,
@@ -78,6 +85,18 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
+    def read_body(self):
+        if self.headers["Transfer-Encoding"] != "chunked":
+            return self.rfile.read(int(self.headers["Content-Length"] or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return body
+
+
 class Upstream(Handler):
     """The upstream itself."""
 
@@ -102,29 +121,24 @@ class Upstream(Handler):
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = handle_any
 
-    def read_body(self):
-        if self.headers["Transfer-Encoding"] != "chunked":
-            return self.rfile.read(int(self.headers["Content-Length"] or 0))
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        while self.rfile.readline().strip():
-            pass
-        return body
-
 
 class Control(Handler):
-    """Where a test holds requests and lets them go."""
+    """Where a test holds requests and lets them go, and hands out keys."""
 
     def do_GET(self):
         name = self.path.removeprefix("/arrived/")
         self.answer(200 if arrived[name].wait(PATIENCE_SECONDS) else 504, name)
 
     def do_POST(self):
-        name = self.path.removeprefix("/release/")
-        released[name].set()
-        self.answer(200, name)
+        global public_keys, secrets
+        body = self.read_body()
+        if self.path == "/secrets":
+            secrets = json.loads(body)
+        elif self.path == "/jwks":
+            public_keys = {key.key_id: key for key in jwt.PyJWKSet.from_json(body).keys}
+        else:
+            released[self.path.removeprefix("/release/")].set()
+        self.answer(200, self.path)
 
 
 def serve(name, handler):

@@ -14,7 +14,7 @@ use super::{
     web::{self, Answer},
 };
 use crate::{
-    assertion,
+    assertion::{self, verify},
     config::{Config, Key},
     json as python_json, reserved,
 };
@@ -123,9 +123,10 @@ impl Shop {
             return Err("it has no X-Session, or two".to_owned());
         };
         let token = token.to_str().map_err(|_| "its X-Session is not ASCII")?;
-        let keys = [(self.key.kid.as_str(), self.key.secret.expose())];
+        let secret = verify::Key::Hs256(self.key.secret.expose());
+        let keys = [(self.key.kid.as_str(), secret)];
         let now = Utc::now().timestamp();
-        let claims = assertion::verify(token, &keys, Some(&self.issuer), NAME, now);
+        let claims = verify(token, &keys, Some(&self.issuer), NAME, now);
         let Value::Object(claims) = claims.map_err(|bad| bad.to_string())? else {
             return Err("its token is no object".to_owned());
         };

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tempfile::TempDir;
 
 use super::{Database, ISSUER, Process, SECRET_KEY, Served, token};
@@ -150,6 +151,20 @@ impl Setup {
         self.line(&section, &format!("servers = ['{address}']"))
             .line(&section, &key)
             .env(&variable, &token::secret(name))
+    }
+
+    /// Adds or replaces an upstream whose tokens `signing` signs.
+    pub fn eddsa_upstream(self, name: &str, server: &impl Served) -> Self {
+        let lines = format!("servers = ['{}']\nalgorithm = 'EdDSA'", server.address());
+        self.replace(&format!("upstream.{name}"), &lines)
+    }
+
+    /// Gives the gateway a signing key of its own, made from this seed.
+    pub fn signing(self, kid: &str, seed: [u8; 32]) -> Self {
+        let key = format!("base64:{}", BASE64_STANDARD.encode(seed));
+        let line =
+            format!("signing = {{ kid = '{kid}', private_key = {{ env = 'SIGNING_KEY' }} }}");
+        self.line("gateway", &line).env("SIGNING_KEY", &key)
     }
 
     /// Adds the Django site itself.

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, process::Command};
 
+use serde_json::Value;
+
 use super::{ISSUER, Process, Release, Served, token};
 
 /// A running one, named `app` in the gateway's configuration.
@@ -40,6 +42,22 @@ impl PythonUpstream {
             self.control.get(&format!("/arrived/{name}")).send().status,
             200
         );
+    }
+
+    /// Accepts tokens under these secrets, by `kid`, and no others.
+    pub fn accept_secrets(&self, secrets: &Value) {
+        let answer = self
+            .control
+            .post("/secrets")
+            .body(secrets.to_string())
+            .send();
+        assert_eq!(answer.status, 200);
+    }
+
+    /// Accepts tokens under the keys of this JWK set, and no others that it was given so.
+    pub fn accept_jwks(&self, jwks: &Value) {
+        let answer = self.control.post("/jwks").body(jwks.to_string()).send();
+        assert_eq!(answer.status, 200);
     }
 
     /// Lets it go.
