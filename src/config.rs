@@ -225,6 +225,8 @@ pub struct Django {
     pub secret_key_fallbacks: Vec<Secret>,
     /// `release`: the site's Django release, as (major, minor).
     pub release: (u8, u8),
+    /// `engine`: SESSION_ENGINE.
+    pub engine: Engine,
     /// `table`: the session table.
     pub table: String,
     /// `salt`: the signing salt of the session store's class.
@@ -245,8 +247,20 @@ pub struct Django {
     pub protected: Protected,
     /// `expire_at_browser_close`: SESSION_EXPIRE_AT_BROWSER_CLOSE.
     pub expire_at_browser_close: bool,
+    /// `save_every_request`: SESSION_SAVE_EVERY_REQUEST.
+    pub save_every_request: bool,
     /// `[django.cookie]`.
     pub cookie: Cookie,
+}
+
+/// SESSION_ENGINE, of those that keep sessions in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// `"db"`: in the table only.
+    Db,
+    /// `"cached_db"`: in a cache, which Django reads first, and in the table. Nothing may be written: Django would
+    /// not see it, and would still serve a session that is gone from the table.
+    CachedDb,
 }
 
 /// Which database `[django] database` names. The address is a secret: it may hold a password.

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::report::did_you_mean;
+use super::{Engine, report::did_you_mean};
 use crate::path::{Canonical, Prefix, encode_component};
 
 /// 1024 bytes.
@@ -361,6 +361,40 @@ pub(super) fn issuer(text: &str) -> Parsed<String> {
         is_good,
         "is not 1 to 200 visible ASCII characters without quotes and backslashes",
     )
+}
+
+/// SESSION_ENGINE: `"db"` or `"cached_db"`. Of the others that Django has each gets its reason.
+pub(super) fn engine(text: &str) -> Parsed<Engine> {
+    let path = text.strip_prefix("django.contrib.sessions.backends.");
+    let why = match (path.unwrap_or(text), path) {
+        ("db", None) => return Ok(Engine::Db),
+        ("cached_db", None) => return Ok(Engine::CachedDb),
+        (name @ ("db" | "cached_db"), Some(_)) => {
+            return Err(Refused::instead(
+                format!("{text:?} is not \"db\" or \"cached_db\""),
+                name,
+            ));
+        }
+        ("cache", _) => {
+            "sessions of this engine are pickles in a cache: nothing protects them from being forged, \
+             and none is in the database"
+        }
+        ("file", _) => "sessions of this engine are files beside Django: none is in the database",
+        ("signed_cookies", _) => {
+            "sessions of this engine are in the browser's cookie: none is in the database, and no \
+             logout could count"
+        }
+        _ => {
+            return Err(Refused::new(format!(
+                "{text:?} is not \"db\" or \"cached_db\"; an engine of your own that keeps its rows as \
+                 \"db\" does is \"db\""
+            )));
+        }
+    };
+    Err(Refused {
+        why: format!("{why}; only engines \"db\" and \"cached_db\" are supported"),
+        suggestion: Some("change SESSION_ENGINE in settings.py to one of them".to_owned()),
+    })
 }
 
 /// A session table: `name` or `schema.name`. It is put into SQL, so it is a plain identifier.

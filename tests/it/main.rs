@@ -15,6 +15,7 @@ mod history;
 mod layers;
 mod outage;
 mod response;
+mod rolling;
 mod secrets;
 mod support;
 mod tokens;
