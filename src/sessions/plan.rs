@@ -305,3 +305,6 @@ impl SessionPlan {
         self.site.judge(&login, user) != Standing::Flushed
     }
 }
+
+#[cfg(test)]
+mod tests;
