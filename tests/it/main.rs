@@ -20,3 +20,4 @@ mod secrets;
 mod support;
 mod tokens;
 mod vectors;
+mod writes;
