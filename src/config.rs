@@ -510,6 +510,11 @@ pub enum Writable {
 }
 
 impl Grants {
+    /// Whether a change that is granted can need a new row: a first `set`, or a new key.
+    pub fn may_insert(&self) -> bool {
+        !matches!(&self.writable, Writable::Only(names) if names.is_empty()) || self.cycle
+    }
+
     /// Whether the route grants nothing at all.
     pub fn is_empty(&self) -> bool {
         let Writable::Only(names) = &self.writable else {

@@ -403,7 +403,8 @@ pub(super) fn table(text: &str) -> Parsed<String> {
     accept(
         text,
         is_good,
-        "is not a table name: letters, digits and _, with a schema and a dot before it if need be",
+        "is not a table name: letters, digits and _ as the database has them, without quotes, with a schema and \
+         a dot before it if need be; a table with another name cannot be used",
     )
 }
 
