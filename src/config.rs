@@ -257,6 +257,8 @@ pub struct Django {
     pub secret_key_fallbacks: Vec<Secret>,
     /// `release`: the site's Django release, as (major, minor).
     pub release: (u8, u8),
+    /// `engine`: SESSION_ENGINE.
+    pub engine: Engine,
     /// `table`: the session table.
     pub table: String,
     /// `salt`: the signing salt of the session store's class.
@@ -280,8 +282,20 @@ pub struct Django {
     pub protected: Protected,
     /// `expire_at_browser_close`: SESSION_EXPIRE_AT_BROWSER_CLOSE.
     pub expire_at_browser_close: bool,
+    /// `save_every_request`: SESSION_SAVE_EVERY_REQUEST.
+    pub save_every_request: bool,
     /// `[django.cookie]`.
     pub cookie: Cookie,
+}
+
+/// SESSION_ENGINE, of those that keep sessions in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// `"db"`: in the table only.
+    Db,
+    /// `"cached_db"`: in a cache, which Django reads first, and in the table. Nothing may be written: Django would
+    /// not see it, and would still serve a session that is gone from the table.
+    CachedDb,
 }
 
 /// Which database `[django] database` names. The address is a secret: it may hold a password.
@@ -591,6 +605,11 @@ pub enum Writable {
 }
 
 impl Grants {
+    /// Whether a change that is granted can need a new row: a first `set`, or a new key.
+    pub fn may_insert(&self) -> bool {
+        !matches!(&self.writable, Writable::Only(names) if names.is_empty()) || self.cycle
+    }
+
     /// Whether the route grants nothing at all.
     pub fn is_empty(&self) -> bool {
         let Writable::Only(names) = &self.writable else {

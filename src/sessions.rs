@@ -1,5 +1,6 @@
 //! Sessions as Django means them: who is this, and carry out this change. On top of the store, below HTTP.
 
+mod extend;
 mod memo;
 mod plan;
 
@@ -46,6 +47,7 @@ struct Site {
     session_write: usize,
     /// By cause, so that one kind of row does not hide another.
     unreadable: [Throttle; 5],
+    not_extended: Throttle,
 }
 
 impl fmt::Debug for Sessions {
@@ -138,6 +140,7 @@ impl Sessions {
             user_columns: config.user_columns().into(),
             session_write: config.limits.session_write,
             unreadable: Default::default(),
+            not_extended: Throttle::new(),
             settings,
             store,
         })))
@@ -219,6 +222,14 @@ impl Sessions {
     /// [`Refused`] says why nothing is stored, or that nobody can say.
     pub async fn change(&self, change: Change) -> Result<Changed, Refused> {
         plan::carry_out(self.0.clone(), change).await
+    }
+
+    /// Moves the end of a session that is in use, as SESSION_SAVE_EVERY_REQUEST does, where that is worth a write:
+    /// gives the cookie when it is committed. `known` is what [`Sessions::resolve`] gave for the key.
+    ///
+    /// It has no error: a session that is not extended has lost nothing, and one that has gone stays gone.
+    pub async fn extend(&self, key: SessionKey, known: &Known) -> Option<Cookie> {
+        extend::extend(self.0.clone(), key, known).await
     }
 
     /// The `session` member for an upstream, or why it cannot be had.

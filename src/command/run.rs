@@ -54,12 +54,28 @@ async fn serve(config: Config) -> Result<(), String> {
         .first_contact(FIRST_CONTACT)
         .await
         .map_err(describe)?;
+    warn_of_refusals(&config, &sessions);
     let server = Server::bind(&config)
         .await
         .map_err(|error| error.to_string())?;
     let gateway = Arc::new(Gateway::new(config, sessions));
     server.run(gateway, stopped()).await;
     Ok(())
+}
+
+/// A table of the site's own may ask for columns that only Django can fill. `check` cannot know, it asks no
+/// database; the log should not begin with a visitor's loss.
+fn warn_of_refusals(config: &Config, sessions: &Sessions) {
+    let inserting = config.routes.iter().find(|route| route.grants.may_insert());
+    let shape = sessions.store().state().shape();
+    if let (Some(route), Some(why)) = (inserting, shape.and_then(|shape| shape.no_insert.clone())) {
+        tracing::warn!(
+            route = route.line,
+            why,
+            "routes grant changes that will be refused: a first \"set\" of a visitor without a session, \"cycle\", \
+             and \"flush\" with \"set\""
+        );
+    }
 }
 
 fn describe(error: OpenError) -> String {

@@ -3,9 +3,9 @@
 use crate::path::{Canonical, EncodedSlashes};
 
 use super::{
-    Django, Forward, Grants, Protected, Require, Route, SessionMode, Timeouts, UserClaims, Verify,
-    Writable, item::Value, keys, load::read_own_timeouts, plain, protected::NEVER_FORWARDED,
-    report::nearest, tree::Table, upstreams::Entry, value,
+    Django, Engine, Forward, Grants, Protected, Require, Route, SessionMode, Timeouts, UserClaims,
+    Verify, Writable, item::Value, keys, load::read_own_timeouts, plain,
+    protected::NEVER_FORWARDED, report::nearest, tree::Table, upstreams::Entry, value,
 };
 
 /// Django's own default (django/conf/global_settings.py, LOGIN_URL).
@@ -49,6 +49,9 @@ pub(super) fn read(
         }
     }
     check_clashes(&routes);
+    if django.is_some_and(|django| django.engine == Engine::CachedDb) {
+        check_read_only(&routes);
+    }
     remark_on_login_pages(&routes);
     plain::remark(&routes);
     remark(&routes, upstreams, cookie_is_spelled_out);
@@ -411,6 +414,19 @@ fn check_clashes(routes: &[(Route, Table<'_>)]) {
                 twin.line, route.line, route.prefix
             );
             table.problem(why, None);
+        }
+    }
+}
+
+/// Django does not see what is written past its cache, and would still log in who has been logged out.
+fn check_read_only(routes: &[(Route, Table<'_>)]) {
+    for (_, table) in routes.iter().filter(|(route, _)| !route.grants.is_empty()) {
+        let keys = ["writable", "unsafe_writable", "may"];
+        let grants = keys.iter().filter_map(|key| table.value(key));
+        for value in grants.filter(|value| !value.is_empty_list()) {
+            let why = "with engine = \"cached_db\" nothing may be written: Django would not see it in its \
+                       cache, would overwrite it, and would go on serving a session that is flushed here";
+            value.problem(why, None);
         }
     }
 }

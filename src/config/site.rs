@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    Cookie, Database, Django, Protected, SameSite, Secret, User, Verify,
+    Cookie, Database, Django, Engine, Protected, SameSite, Secret, User, Verify,
     item::Value,
     keys, mysql,
     report::did_you_mean,
@@ -66,6 +66,9 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
     let release = table.read("release", (4, 2), |value| {
         value.parse("a text such as \"4.2\"", value::release)
     });
+    let engine = table.read("engine", Engine::Db, |value| {
+        value.parse("\"db\" or \"cached_db\"", value::engine)
+    });
     let name = |key, default: &str, parse: fn(&str) -> value::Parsed<String>| {
         table.read(key, default.to_owned(), |value| value.parse("text", parse))
     };
@@ -93,6 +96,8 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
         value::plain_text,
     );
     let expire_at_browser_close = table.flag("expire_at_browser_close", false);
+    let save_every_request = table.flag("save_every_request", false);
+    check_save_every_request(table, save_every_request, engine);
     let cookie = read_cookie(&table.table("cookie", &keys::COOKIE));
 
     let own_keys: Vec<Found> = secret_key.iter().chain(&fallbacks).cloned().collect();
@@ -108,6 +113,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
             secret_key: placeholder(&secret_key?),
             secret_key_fallbacks: fallbacks.iter().map(placeholder).collect(),
             release,
+            engine,
             table: session_table,
             salt,
             time_zone,
@@ -119,6 +125,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
             write_connections,
             protected: Protected::new(protected),
             expire_at_browser_close,
+            save_every_request,
             cookie,
         })
     })();
@@ -171,6 +178,26 @@ fn check_user(django: &Table<'_>, user: &Table<'_>, verify: Verify) {
         let sentence = "with verify = \"off\" a user who was deactivated, deleted or given a new password stays \
                         logged in here until the session ends";
         django.context.report.remark(value.at, sentence);
+    }
+}
+
+/// An extension is a write, and sets the session cookie.
+fn check_save_every_request(table: &Table<'_>, save_every_request: bool, engine: Engine) {
+    let Some(value) = table
+        .value("save_every_request")
+        .filter(|_| save_every_request)
+    else {
+        return;
+    };
+    if engine == Engine::CachedDb {
+        let why =
+            "with engine = \"cached_db\" the gateway writes nothing, so it cannot extend sessions";
+        value.problem(why, None);
+    }
+    if table.value("cookie").is_none() {
+        let sentence = "with save_every_request the gateway sets the session cookie, and there is no \
+                        [django.cookie]: Django's defaults are taken, whatever settings.py says";
+        table.context.report.remark(value.at, sentence);
     }
 }
 

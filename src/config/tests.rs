@@ -203,7 +203,9 @@ fn defaults_are_the_documented_ones() {
         ),
         (seconds(2), 2, 8)
     );
-    assert!(!django.expire_at_browser_close && django.secret_key_fallbacks.is_empty());
+    assert_eq!(django.engine, Engine::Db);
+    assert!(!django.expire_at_browser_close && !django.save_every_request);
+    assert!(django.secret_key_fallbacks.is_empty());
     assert_eq!(django.time_zone, None);
     let cookie = &django.cookie;
     assert_eq!(
@@ -288,6 +290,7 @@ secret_key_fallbacks = [{ env = "OTHER_KEY" }]
 release = "3.2"
 verify = "active-only"
 user = { table = "people", key = "uid", password = "pw", where = "NOT locked", groups = ["a.m", "a.g"] }
+engine = "db"
 table = "shop.sessions"
 salt = "shop.SessionStore"
 time_zone = "Europe/Berlin"
@@ -297,6 +300,7 @@ connections = 3
 write_connections = 4
 protected = ["acl_*"]
 expire_at_browser_close = true
+save_every_request = true
 [django.cookie]
 name = "__Host-sid"
 age = "1h"
@@ -469,6 +473,24 @@ fn what_may_be_meant_is_remarked_on() {
         "gateway.toml:13:1: remark: this route may write, so the gateway sets the session cookie, and \
          there is no [django.cookie]: Django's defaults are taken, whatever settings.py says"
     );
+    let no_cookie = edited("cookie = { secure = true }", "save_every_request = true");
+    let loaded = parse(&no_cookie).expect("a good file");
+    assert_eq!(
+        loaded.remarks[1].to_string(),
+        "gateway.toml:7:22: remark: with save_every_request the gateway sets the session cookie, and there is \
+         no [django.cookie]: Django's defaults are taken, whatever settings.py says"
+    );
+}
+
+#[test]
+fn a_site_with_cached_db_may_be_read() {
+    let text = edited(
+        "cookie = { secure = true }",
+        "cookie = { secure = true }\nengine = \"cached_db\"",
+    )
+    .replace("path = \"/\"", "path = \"/\"\nwritable = []\nmay = []");
+    let loaded = parse(&text).expect("a good file");
+    assert_eq!(loaded.config.django.engine, Engine::CachedDb);
 }
 
 #[test]

@@ -8,7 +8,10 @@ use std::{
 use chrono_tz::{TZ_VARIANTS, Tz};
 use ipnet::IpNet;
 
-use super::report::{did_you_mean, nearest};
+use super::{
+    Engine,
+    report::{did_you_mean, nearest},
+};
 use crate::path::{Canonical, Prefix, encode_component};
 
 /// 1024 bytes.
@@ -377,13 +380,48 @@ pub(super) fn issuer(text: &str) -> Parsed<String> {
     )
 }
 
+/// SESSION_ENGINE: `"db"` or `"cached_db"`. Of the others that Django has each gets its reason.
+pub(super) fn engine(text: &str) -> Parsed<Engine> {
+    let path = text.strip_prefix("django.contrib.sessions.backends.");
+    let why = match (path.unwrap_or(text), path) {
+        ("db", None) => return Ok(Engine::Db),
+        ("cached_db", None) => return Ok(Engine::CachedDb),
+        (name @ ("db" | "cached_db"), Some(_)) => {
+            return Err(Refused::instead(
+                format!("{text:?} is not \"db\" or \"cached_db\""),
+                name,
+            ));
+        }
+        ("cache", _) => {
+            "sessions of this engine are pickles in a cache: nothing protects them from being forged, \
+             and none is in the database"
+        }
+        ("file", _) => "sessions of this engine are files beside Django: none is in the database",
+        ("signed_cookies", _) => {
+            "sessions of this engine are in the browser's cookie: none is in the database, and no \
+             logout could count"
+        }
+        _ => {
+            return Err(Refused::new(format!(
+                "{text:?} is not \"db\" or \"cached_db\"; an engine of your own that keeps its rows as \
+                 \"db\" does is \"db\""
+            )));
+        }
+    };
+    Err(Refused {
+        why: format!("{why}; only engines \"db\" and \"cached_db\" are supported"),
+        suggestion: Some("change SESSION_ENGINE in settings.py to one of them".to_owned()),
+    })
+}
+
 /// A session table: `name` or `schema.name`. It is put into SQL, so it is a plain identifier.
 pub(super) fn table(text: &str) -> Parsed<String> {
     let is_good = text.split('.').count() <= 2 && text.split('.').all(is_identifier);
     accept(
         text,
         is_good,
-        "is not a table name: letters, digits and _, with a schema and a dot before it if need be",
+        "is not a table name: letters, digits and _ as the database has them, without quotes, with a schema and \
+         a dot before it if need be; a table with another name cannot be used",
     )
 }
 

@@ -68,6 +68,8 @@ pub struct Admitted {
     pub query: Option<String>,
     /// `OPTIONS *`.
     pub asterisk: bool,
+    /// Whether it asks for another protocol, whatever it is (RFC 9110, section 7.8). The field itself ends here.
+    pub upgrade: bool,
     /// `https` or `http`, as far as it is known.
     pub scheme: &'static str,
     /// The client's address, from a trusted proxy's word where there is one.
@@ -92,6 +94,7 @@ pub fn admit(
     let (path, asterisk) = path(&parts.method, &parts.uri)?;
     let query = parts.uri.query().map(str::to_owned);
     let trailers = accepts_trailers(&parts.headers);
+    let upgrade = parts.headers.contains_key(header::UPGRADE);
     if strip_hop_by_hop(&mut parts.headers, |name| reserved.is_nominated(name)) {
         return Err(bad_request(
             "its Connection field names a field that belongs to the gateway",
@@ -121,6 +124,7 @@ pub fn admit(
         path,
         query,
         asterisk,
+        upgrade,
         scheme,
         client,
     })

@@ -107,7 +107,8 @@ fn may_enter(route: &Route, user: &CurrentUser) -> bool {
 }
 
 /// The guard: a request that bears a session cookie and may change something must come from the site's own
-/// pages, or from one of the trusted origins (as Go's `http.CrossOriginProtection`).
+/// pages, or from one of the trusted origins (as Go's `http.CrossOriginProtection`). A WebSocket handshake is a
+/// GET, but what it opens may change anything, and no browser applies CORS to it.
 fn check_site(
     parts: &Parts,
     admitted: &Admitted,
@@ -115,7 +116,8 @@ fn check_site(
     preflight: bool,
     had_cookie: bool,
 ) -> Result<(), Refusal> {
-    let safe = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let safe =
+        matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) && !admitted.upgrade;
     if !preflight && (!had_cookie || safe) {
         return Ok(());
     }

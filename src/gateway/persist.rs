@@ -1,4 +1,4 @@
-//! `X-Session-Set` to the session row, committed before the first byte of the response leaves.
+//! `X-Session-Set` to the session row, and the row's end where the site saves every request: committed before the first byte of the response leaves.
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -28,7 +28,7 @@ pub struct Persist<'a> {
 }
 
 impl Persist<'_> {
-    /// Carries out what the response asks for. Gives the cookie for the browser, if it has to be told.
+    /// Carries out what the response asks for, and what the site asks for. Gives the cookie for the browser, if it has to be told.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Persist<'_> {
     ) -> Result<Option<HeaderValue>, Refusal> {
         let mut fields = headers.get_all(reserved::X_SESSION_SET).iter();
         let Some(field) = fields.next() else {
-            return Ok(None);
+            return Ok(self.extend(status, resolution).await);
         };
         // Django saves nothing then either (`SessionMiddleware`).
         if status.is_server_error() {
@@ -100,6 +100,20 @@ impl Persist<'_> {
             Changed::Saved(told) => Some(cookie::set(settings, &told.key, told.lifetime, told.now)),
             Changed::Deleted => Some(cookie::delete(settings)),
         })
+    }
+
+    /// SESSION_SAVE_EVERY_REQUEST. A patch extends the session by itself, so this is for responses without one.
+    async fn extend(&self, status: StatusCode, resolution: &Resolution) -> Option<HeaderValue> {
+        if !self.config.django.save_every_request || !self.config.writes || status.is_server_error()
+        {
+            return None;
+        }
+        let Caller::Known(key, known) = &resolution.caller else {
+            return None;
+        };
+        let told = self.sessions.extend(*key, known).await?;
+        let settings = &self.sessions.settings().cookie;
+        Some(cookie::set(settings, &told.key, told.lifetime, told.now))
     }
 
     fn bad(&self, status: StatusCode, why: &str) -> Refusal {

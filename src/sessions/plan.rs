@@ -87,6 +87,12 @@ impl From<ChangeError> for Refused {
     }
 }
 
+/// Whether to move the end of a session is worth a write: not where it would move by less than a minute, or by
+/// less than a tenth of the session's life. The row alone tells, so there is nothing to remember between requests.
+pub(super) fn is_due(stored: DateTime<Utc>, end: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    end - stored > TOUCH_MOST.min((end - now) / 10)
+}
+
 /// Carries out a change.
 pub(super) async fn carry_out(site: Arc<Site>, change: Change) -> Result<Changed, Refused> {
     // Who was told "nobody" was told no revision that could still hold.
@@ -212,8 +218,7 @@ impl SessionPlan {
                 saved,
             ));
         }
-        let interval = TOUCH_MOST.min((end.date - now) / 10);
-        if end.date - row.expire_date > interval {
+        if is_due(row.expire_date, end.date, now) {
             return Ok((
                 Decision::Update {
                     data: None,
@@ -305,3 +310,6 @@ impl SessionPlan {
         self.site.judge(&login, user) != Standing::Flushed
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,6 +83,11 @@ pub trait Plan: Send + 'static {
         user: Option<&UserRow>,
         now: DateTime<Utc>,
     ) -> (Decision, Self::Answer);
+
+    /// Nothing was stored, and this is why.
+    fn not_stored(&self, cause: &Fault) {
+        tracing::warn!(%cause, "a session change was not stored");
+    }
 }
 
 /// Why a change was not carried out.
@@ -260,7 +265,7 @@ impl<B: Backend> Changer<B> {
                 Fault::Retry => return Err(ChangeError::Busy),
                 Fault::Timeout if contended => return Err(ChangeError::Busy),
                 fault => {
-                    tracing::warn!(cause = %fault, "a session change was not stored");
+                    plan.not_stored(&fault);
                     return Err(ChangeError::NotSaved);
                 }
             }

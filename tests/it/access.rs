@@ -2,6 +2,7 @@
 //! upstream is told of the way, and all of it while the database is away or replaced.
 
 mod apart;
+mod browsers;
 mod cross_site;
 mod login;
 mod proxies;

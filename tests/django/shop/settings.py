@@ -2,7 +2,7 @@
 
 SITE_DATABASE    sqlite:/path/to/file, or postgres:// or mysql:// with user:password@host:port/name
 SITE_SECRET_KEY  SECRET_KEY
-SITE_SETTINGS    a JSON object of further settings, such as SESSION_COOKIE_AGE
+SITE_SETTINGS    a JSON object of further settings, such as SESSION_COOKIE_AGE, and ATOMIC_REQUESTS of the database
 """
 
 import json
@@ -48,3 +48,4 @@ USE_TZ = True
 LOGGING_CONFIG = None
 
 globals().update(json.loads(os.environ.get("SITE_SETTINGS", "{}")))
+DATABASES["default"]["ATOMIC_REQUESTS"] = globals().pop("ATOMIC_REQUESTS", False)

@@ -8,6 +8,8 @@ urlpatterns = [
     path("session/", views.read),
     path("login/", views.log_in),
     path("logout/", views.log_out),
+    path("logout/stay/", views.log_out_and_stay),
+    path("logout/let-go/", views.let_go),
     path("set/", views.change),
     path("del/", views.delete),
     path("cycle/", views.cycle),

@@ -4,6 +4,7 @@ Every answer is JSON. Arguments come in the query, so that a test says all of a 
 """
 
 import json
+import threading
 
 from django.contrib.auth import authenticate, get_user_model, login, logout, update_session_auth_hash
 from django.http import JsonResponse
@@ -39,6 +40,22 @@ def log_out(request):
     """POST /logout/"""
     logout(request)
     return state(request)
+
+
+LET_GO = threading.Event()
+
+
+def log_out_and_stay(request):
+    """POST /logout/stay/ does not return before somebody says so. With ATOMIC_REQUESTS it holds the row till then."""
+    logout(request)
+    LET_GO.wait(timeout=60)
+    return state(request)
+
+
+def let_go(request):
+    """POST /logout/let-go/"""
+    LET_GO.set()
+    return JsonResponse({})
 
 
 def change(request):

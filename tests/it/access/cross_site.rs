@@ -427,15 +427,15 @@ fn two_session_cookies_are_refused_where_the_site_says_so() {
 }
 
 /// The routes of [`crate::support::Scene`] and one for everybody, with two trusted origins.
-struct Guarded {
+pub(super) struct Guarded {
     database: Database,
-    app: Upstream,
-    gateway: Gateway,
-    key: String,
+    pub(super) app: Upstream,
+    pub(super) gateway: Gateway,
+    pub(super) key: String,
 }
 
 impl Guarded {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let database = Database::sqlite();
         let key = database.login(json!({"cart": 1}));
         let app = Upstream::start();
@@ -468,7 +468,7 @@ impl Guarded {
 
     /// The upstream gets it once, from this user or nobody.
     #[track_caller]
-    fn passes(&self, ask: Ask, user: Option<&str>, what: &str) {
+    pub(super) fn passes(&self, ask: Ask, user: Option<&str>, what: &str) {
         let answer = ask.send();
         assert_eq!(
             (answer.status, answer.code()),
@@ -490,7 +490,7 @@ impl Guarded {
 
     /// The upstream never hears of it.
     #[track_caller]
-    fn is_refused(&self, ask: Ask, what: &str) {
+    pub(super) fn is_refused(&self, ask: Ask, what: &str) {
         let answer = ask.send();
         let code = (answer.status, answer.code());
         assert_eq!(

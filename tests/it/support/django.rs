@@ -40,7 +40,12 @@ pub struct Django {
 impl Django {
     /// Makes the tables and users, and starts the site.
     pub fn start(release: Release, database: &Database) -> Self {
-        let made = command(release, database, SECRET_KEY, &json!({}))
+        Self::start_with(release, database, &json!({}))
+    }
+
+    /// The same with settings of one's own.
+    pub fn start_with(release: Release, database: &Database, settings: &Value) -> Self {
+        let made = command(release, database, SECRET_KEY, settings)
             .arg("prepare")
             .output()
             .unwrap();
@@ -49,7 +54,7 @@ impl Django {
             "{}",
             String::from_utf8_lossy(&made.stderr)
         );
-        Self::serve(release, database, SECRET_KEY, &json!({}))
+        Self::serve(release, database, SECRET_KEY, settings)
     }
 
     /// Starts the site on a database that has its tables, with settings of one's own.
