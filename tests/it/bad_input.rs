@@ -191,7 +191,7 @@ fn a_postgresql_database_that_says_no() {
     assert!(!sentence.contains("planted"), "{sentence}");
     let empty = Database::empty(Engine::Postgres);
     fails(&with(empty.url()), &["django_session", "migrate"]);
-    fails(&with("mysql://localhost/site"), &["MySQL", "postgres"]);
+    fails(&with("oracle://localhost/site"), &["mysql", "postgres"]);
     let sentence = fails(&with("nonsense:planted"), &["postgres", "sqlite"]);
     assert!(!sentence.contains("planted"), "{sentence}");
 }
