@@ -108,6 +108,12 @@ impl Codec {
         Session::parse(payload).map_err(|_| Unreadable::NotJson)
     }
 
+    /// Whether a row that [`decode`](Self::decode) reads has the signature that [`encode`](Self::encode) makes: by
+    /// SECRET_KEY, not by a fallback. Rows of the format before 3.1 know no fallbacks.
+    pub fn is_current(&self, row: &str) -> bool {
+        self.writes_legacy || self.modern.is_current(row)
+    }
+
     /// Writes a session, signed with SECRET_KEY, never with a fallback. `now` becomes its timestamp.
     pub fn encode(&self, session: &Session, now: DateTime<Utc>) -> String {
         let payload = session.to_json();
@@ -169,6 +175,13 @@ impl Modern {
             Some(compressed) => inflate(&decode_base64_url(compressed)?, limit),
             None => decode_base64_url(body),
         }
+    }
+
+    fn is_current(&self, row: &str) -> bool {
+        row.rsplit_once(':').is_none_or(|(signed, signature)| {
+            let mac = self.signing.mac(signed.as_bytes());
+            mac.is_base64(signature.as_bytes())
+        })
     }
 
     fn seal(&self, payload: &[u8], now: DateTime<Utc>) -> String {

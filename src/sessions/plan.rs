@@ -11,7 +11,7 @@ use crate::{
     django::{Expiry, Standing, UserKey, expiry},
     patch::Patch,
     session::{Session, SessionKey},
-    store::{ChangeError, Decision, NewRow, Plan, SessionRow, UserRow},
+    store::{ChangeError, Decision, NewRow, Plan, RowData, SessionRow, UserRow},
 };
 
 /// Most time that an extension may lag behind, so that not every request writes.
@@ -221,13 +221,27 @@ impl SessionPlan {
         if is_due(row.expire_date, end.date, now) {
             return Ok((
                 Decision::Update {
-                    data: None,
+                    data: self.under_the_first_key(row, &session, now),
                     expire_date: end.date,
                 },
                 saved,
             ));
         }
         Ok((Decision::Keep, Changed::Nothing))
+    }
+
+    /// The row's data signed anew, if a fallback has signed it: a row that is only ever extended would outlive the
+    /// rotation of its key. `None` leaves the bytes as they are.
+    fn under_the_first_key(
+        &self,
+        row: &SessionRow,
+        session: &Session,
+        now: DateTime<Utc>,
+    ) -> Option<String> {
+        let RowData::Text(text) = &row.data else {
+            return None;
+        };
+        (!self.site.codec.is_current(text)).then(|| self.site.codec.encode(session, now))
     }
 
     /// Deletes the row; what the change sets begins a session of its own.

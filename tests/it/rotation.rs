@@ -10,7 +10,9 @@ use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 
 use self::traffic::{OLD_SECRET_KEY, World};
-use crate::support::{Release, gateway::Setup};
+use crate::support::{
+    Database, Gateway, Release, Served as _, Upstream, gateway::Setup, reply, rows,
+};
 
 const NEW_SECRET_KEY: &str = "the-new-secret-key-of-the-site-0123456789";
 
@@ -111,6 +113,37 @@ fn rotate_the_secret_key(world: World, lines: &[&str]) {
         world.roll_django(new, &[]);
         world.roll_gateways(&gateway(new, None));
     });
+}
+
+/// Otherwise a session that a service only ever extends would outlive the wait for the old key's end.
+#[test]
+fn an_extended_session_is_signed_with_the_first_key() {
+    let (database, app) = (Database::sqlite(), Upstream::start());
+    app.answers(reply(200).set("{}"));
+    let gateway = Gateway::before(&database, &app)
+        .line("django", "secret_key_fallbacks = [{ env = 'FALLBACK' }]")
+        .env("FALLBACK", OLD_SECRET_KEY)
+        .secret_key(NEW_SECRET_KEY)
+        .start();
+    let extended = |key: &str| {
+        let visit = gateway.get("/").session(key).send();
+        visit.is_upstreams(200);
+        assert_eq!(visit.new_session().as_deref(), Some(key));
+        database.data(key).unwrap()
+    };
+    let payload = br#"{"a":1.50,"b":NaN}"#;
+    let old = rows::seal(OLD_SECRET_KEY, payload);
+    let key = database.raw_session(&old, chrono::Duration::days(1));
+    let row = extended(&key);
+    assert_ne!(row, old);
+    let signed = rows::seal(NEW_SECRET_KEY, payload);
+    let body = |row: &str| row.split(':').next().unwrap().to_owned();
+    assert_eq!(body(&row), body(&signed), "the data is the same");
+    rows::is_signed(NEW_SECRET_KEY, &row);
+
+    // With the first key already, not a byte changes.
+    let key = database.raw_session(&signed, chrono::Duration::days(1));
+    assert_eq!(extended(&key), signed);
 }
 
 /// A gateway that has these of the service's keys.

@@ -145,7 +145,7 @@ impl World {
         let keys = self.database.keys();
         assert_eq!(keys.len(), VISITORS);
         for key in keys {
-            rows::open(secret_key, &self.database.data(&key).unwrap());
+            rows::is_signed(secret_key, &self.database.data(&key).unwrap());
         }
     }
 }

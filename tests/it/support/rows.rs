@@ -32,12 +32,7 @@ pub fn ascii(session: &Value) -> String {
 
 /// The session of a row that is signed with this key.
 pub fn open(secret_key: &str, row: &str) -> Value {
-    let (signed, signature) = row.rsplit_once(':').unwrap();
-    assert_eq!(
-        signature,
-        sign(secret_key, signed),
-        "the row is signed with SECRET_KEY"
-    );
+    let signed = is_signed(secret_key, row);
     let (body, _timestamp) = signed.rsplit_once(':').unwrap();
     let json = match body.strip_prefix('.') {
         None => BASE64_URL_SAFE_NO_PAD.decode(body).unwrap(),
@@ -66,6 +61,14 @@ pub fn login(user_id: &str, session: Value) -> Value {
     session["_auth_user_backend"] = json!("django.contrib.auth.backends.ModelBackend");
     session["_auth_user_hash"] = json!(hash);
     session
+}
+
+/// Checks a row's signature, and gives what is signed.
+pub fn is_signed<'a>(secret_key: &str, row: &'a str) -> &'a str {
+    let (signed, signature) = row.rsplit_once(':').unwrap();
+    let expected = sign(secret_key, signed);
+    assert_eq!(signature, expected, "the row is signed with SECRET_KEY");
+    signed
 }
 
 fn sign(secret_key: &str, signed: &str) -> String {
