@@ -266,6 +266,10 @@ fn what_cannot_stand_in_a_header_is_refused_and_never_mangled() {
         .send()
         .is_upstreams(200);
 
+    scene.set_user("username = 'planted-name'");
+    let seen = scene.grafana(Some(&scene.key));
+    assert_eq!(seen.field("x-webauth-user"), Some("planted-name"));
+
     let log = eventually("the log line", || {
         let log = scene.gateway.log();
         log.contains("cannot stand in its plain header")
