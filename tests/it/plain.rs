@@ -266,6 +266,7 @@ fn what_cannot_stand_in_a_header_is_refused_and_never_mangled() {
         .send()
         .is_upstreams(200);
 
+    scene.app.take();
     scene.set_user("username = 'planted-name'");
     let seen = scene.grafana(Some(&scene.key));
     assert_eq!(seen.field("x-webauth-user"), Some("planted-name"));
