@@ -3,7 +3,6 @@
 
 use chrono::{Duration, NaiveDateTime};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use crate::support::{
     Answer, Ask, Connection, Database, Django, Engine, Gateway, Release, SECRET_KEY, Scene,
@@ -109,18 +108,45 @@ fn session_cookie(answer: &Answer, name: &str) -> (String, Option<NaiveDateTime>
 }
 
 #[test]
-fn a_deadlock_with_another_writer_is_won_at_the_next_try() {
-    let scene = Scene::over(Database::postgres(), "deadline = '20s'");
-    // Whoever updates a row also wants what the other one holds.
-    scene.database.execute(
-        "CREATE SEQUENCE tries;
+fn a_deadlock_with_another_writer_on_postgresql_is_won_at_the_next_try() {
+    // Whoever updates a row also wants what the other one holds. Ours waits for longer than the other, so it is
+    // the one that PostgreSQL ends.
+    let table = "CREATE SEQUENCE tries;
          CREATE FUNCTION wants_more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             PERFORM nextval('tries'), pg_advisory_xact_lock(7);
             RETURN NEW;
          END $$;
          CREATE TRIGGER wants_more BEFORE UPDATE ON django_session
-            FOR EACH ROW EXECUTE FUNCTION wants_more()",
+            FOR EACH ROW EXECUTE FUNCTION wants_more()";
+    deadlock(
+        Database::postgres(),
+        table,
+        "SELECT pg_advisory_xact_lock(7)",
+        "SELECT 'x' FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
     );
+}
+
+#[test]
+fn a_deadlock_with_another_writer_on_mariadb_is_won_at_the_next_try() {
+    // InnoDB ends the one that has written less.
+    let table = "CREATE SEQUENCE tries;
+         CREATE TABLE other (id integer NOT NULL PRIMARY KEY, n integer) ENGINE = InnoDB;
+         INSERT INTO other SELECT seq, 0 FROM seq_1_to_100;
+         CREATE TRIGGER wants_more BEFORE UPDATE ON django_session FOR EACH ROW
+            SET @tried = NEXTVAL(tries), @wanted = (SELECT n FROM other WHERE id = 1 FOR UPDATE)";
+    deadlock(
+        Database::mariadb(),
+        table,
+        "UPDATE other SET n = 1",
+        "SELECT 'x' FROM information_schema.processlist
+         WHERE info LIKE '%@wanted%' AND id <> CONNECTION_ID()",
+    );
+}
+
+/// Ours holds the row and waits for `hold`; the other one holds that, and wants the row.
+fn deadlock(database: Database, table: &str, hold: &str, is_waiting: &str) {
+    let scene = Scene::over(database, "deadline = '20s'");
+    scene.database.execute(table);
     scene.app.answers(reply(200).set(r#"{"set":{"ours":1}}"#));
     let mut session = scene.read();
     session["theirs"] = json!(1);
@@ -130,14 +156,12 @@ fn a_deadlock_with_another_writer_is_won_at_the_next_try() {
         scene.key
     );
 
-    let mut other = Other::begin(&scene.database);
-    other.run("SELECT pg_advisory_xact_lock(7)");
+    let mut other = scene.database.begin();
+    other.run(hold);
     let mut ours = scene.gateway.get("/").session(&scene.key).begin();
     eventually("our update waits for the other's lock", || {
-        let waiting = "SELECT 'x' FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-        scene.database.query(waiting).pop()
+        scene.database.query(is_waiting).pop()
     });
-    // Now each waits for the other. Ours has waited for longer, so it is the one that PostgreSQL ends.
     other.run(&theirs);
     other.run("COMMIT");
 
@@ -150,12 +174,12 @@ fn a_deadlock_with_another_writer_is_won_at_the_next_try() {
         (&session["ours"], &session["theirs"]),
         (&json!(1), &json!(1))
     );
-    let tries = scene.database.query("SELECT last_value::text FROM tries");
-    assert_eq!(tries, ["3"], "ours, theirs, ours again");
+    assert_eq!(tries(&scene.database), "3", "ours, theirs, ours again");
 }
 
 #[test]
-fn a_serialization_failure_starts_again_from_the_row_as_it_is_then() {
+fn a_serialization_failure_on_postgresql_starts_again_from_the_row_as_it_is_then() {
+    // The failure comes with the COMMIT, and is a definite no.
     let scene = Scene::over(Database::postgres(), "deadline = '20s'");
     scene.database.execute(
         "CREATE SEQUENCE tries;
@@ -168,12 +192,28 @@ fn a_serialization_failure_starts_again_from_the_row_as_it_is_then() {
          CREATE CONSTRAINT TRIGGER fails_twice AFTER INSERT OR UPDATE ON django_session
             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fails_twice()",
     );
-    let again = "ALTER SEQUENCE tries RESTART";
-    // The failure comes with the COMMIT, and is a definite no.
-    for (change, rows) in [
-        (r#"{"set":{"a":1}}"#, 1),
-        (r#"{"cycle":true,"set":{"a":2}}"#, 1),
-        (r#"{"flush":true,"set":{"a":3}}"#, 1),
+    changes_at_the_third_try(&scene, "ALTER SEQUENCE tries RESTART");
+}
+
+#[test]
+fn a_serialization_failure_on_mariadb_starts_again_from_the_row_as_it_is_then() {
+    let scene = Scene::over(Database::mariadb(), "deadline = '20s'");
+    let fails =
+        "IF NEXTVAL(tries) <= 2 THEN SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213; END IF";
+    scene.database.execute("CREATE SEQUENCE tries NOCACHE");
+    for event in ["INSERT", "UPDATE"] {
+        scene.database.execute(&format!(
+            "CREATE TRIGGER fails_{event} BEFORE {event} ON django_session FOR EACH ROW {fails}"
+        ));
+    }
+    changes_at_the_third_try(&scene, "ALTER SEQUENCE tries RESTART");
+}
+
+fn changes_at_the_third_try(scene: &Scene, again: &str) {
+    for change in [
+        r#"{"set":{"a":1}}"#,
+        r#"{"cycle":true,"set":{"a":2}}"#,
+        r#"{"flush":true,"set":{"a":3}}"#,
     ] {
         scene.database.execute(again);
         let key = scene.database.keys().remove(0);
@@ -182,12 +222,17 @@ fn a_serialization_failure_starts_again_from_the_row_as_it_is_then() {
         let key = answer.is_upstreams(200).new_session().unwrap();
         let wanted: Value = serde_json::from_str(change).unwrap();
         assert_eq!(scene.database.read(&key).unwrap()["a"], wanted["set"]["a"]);
-        assert_eq!(scene.database.keys().len(), rows, "{change}");
-        assert_eq!(
-            scene.database.query("SELECT last_value::text FROM tries"),
-            ["3"]
-        );
+        assert_eq!(scene.database.keys().len(), 1, "{change}");
+        assert_eq!(tries(&scene.database), "3", "{change}");
     }
+}
+
+fn tries(database: &Database) -> String {
+    let sql = match database.engine() {
+        Engine::MariaDb => "SELECT CAST(NEXTVAL(tries) - 1 AS char)",
+        _ => "SELECT last_value::text FROM tries",
+    };
+    database.query(sql).remove(0)
 }
 
 /// One works, `session_queue` wait, and whoever comes then is told at once.
@@ -249,11 +294,21 @@ fn of_too_many_changes_of_one_session_the_last_are_told_that_it_is_busy() {
     );
 }
 
-/// A Django view under ATOMIC_REQUESTS that logs out holds the row until it ends.
 #[test]
-fn who_holds_a_row_holds_up_nobody_else() {
+fn who_holds_a_row_on_postgresql_holds_up_nobody_else() {
+    one_holds_a_row(Engine::Postgres);
+}
+
+#[test]
+fn who_holds_a_row_on_mariadb_holds_up_nobody_else() {
+    one_holds_a_row(Engine::MariaDb);
+}
+
+/// A Django view under ATOMIC_REQUESTS that logs out holds the row until it ends.
+fn one_holds_a_row(engine: Engine) {
     const OTHERS: usize = 200;
-    let database = Database::empty(Engine::Postgres);
+    const TABS: usize = 50;
+    let database = Database::empty(engine);
     let settings = json!({"ATOMIC_REQUESTS": true});
     let django = Django::start_with(Release::V52, &database, &settings);
     let app = Upstream::with(|_| reply(200).set(r#"{"set":{"a":1}}"#));
@@ -278,13 +333,10 @@ fn who_holds_a_row_holds_up_nobody_else() {
         database.query(&free).is_empty().then_some(())
     });
     // The same visitor's tabs; each of them waits for the row.
-    let tabs: Vec<Connection> = (0..50)
-        .map(|_| gateway.get("/").session(&held).begin())
-        .collect();
-    eventually("one of them waits in the database", || {
-        let waiting = "SELECT 'x' FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
-                       AND application_name = 'session-gateway'";
-        database.query(waiting).pop()
+    let ask = || gateway.get("/").session(&held).begin();
+    let tabs: Vec<Connection> = (0..TABS).map(|_| ask()).collect();
+    eventually("the upstream has answered all of them", || {
+        (app.seen().len() == TABS).then_some(())
     });
 
     std::thread::scope(|scope| {
@@ -398,32 +450,4 @@ fn has_answer(connection: &Connection) -> bool {
     let arrived = socket.peek(&mut [0]).is_ok();
     socket.set_nonblocking(false).unwrap();
     arrived
-}
-
-/// Another writer's transaction in PostgreSQL.
-struct Other {
-    runtime: tokio::runtime::Runtime,
-    connection: PgConnection,
-}
-
-impl Other {
-    fn begin(database: &Database) -> Self {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().build().unwrap();
-        let connection = runtime
-            .block_on(PgConnection::connect(database.url()))
-            .unwrap();
-        let mut other = Self {
-            runtime,
-            connection,
-        };
-        other.run("BEGIN");
-        other
-    }
-
-    fn run(&mut self, sql: &str) {
-        let sql = AssertSqlSafe(sql.to_owned());
-        let run = self.connection.execute(sqlx::raw_sql(sql));
-        self.runtime.block_on(run).unwrap();
-    }
 }

@@ -220,6 +220,17 @@ impl Database {
         result
     }
 
+    /// Begins a transaction of another writer, in PostgreSQL or MariaDB.
+    pub fn begin(&self) -> Transaction<'_> {
+        let connection = self.block_on(self.connect()).unwrap();
+        let mut transaction = Transaction {
+            database: self,
+            connection,
+        };
+        transaction.run("BEGIN");
+        transaction
+    }
+
     fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
@@ -274,6 +285,19 @@ impl Database {
             rows::PASSWORD,
             timestamp(Duration::zero()),
         ));
+    }
+}
+
+/// Another writer's transaction, step by step. Without a `COMMIT` it is rolled back.
+pub struct Transaction<'a> {
+    database: &'a Database,
+    connection: Connection,
+}
+
+impl Transaction<'_> {
+    pub fn run(&mut self, sql: &str) {
+        let run = self.connection.run(sql);
+        self.database.block_on(run).unwrap();
     }
 }
 
