@@ -1,0 +1,135 @@
+//! Who answered, and from which moment: standbys, read-only servers, roles with defaults of their own, journals
+//! and poolers never make an answer older than its question.
+
+mod defaults;
+mod read_only;
+mod relay;
+mod sqlite;
+mod standby;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chrono::Duration;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+
+use crate::support::{
+    Connection, Database, Engine, Gateway, PATIENCE, Served as _, Upstream, database::timestamp,
+    http::Ask, reply,
+};
+
+/// An upstream that answers with the visitor's user id, or `nobody`, and stores what a POST asks it to.
+fn tells_user() -> Upstream {
+    Upstream::with(|seen| {
+        let user = seen.user().unwrap_or_else(|| "nobody".to_owned());
+        match seen.method.as_str() {
+            "POST" => reply(200)
+                .set(str::from_utf8(&seen.body).unwrap())
+                .body(user),
+            _ => reply(200).body(user),
+        }
+    })
+}
+
+/// Somebody who logs out and in again by turns, by a connection to the database that stays open: as Django
+/// does it, and nothing of the gateway's takes part.
+struct Restless {
+    key: String,
+    out: String,
+    back: String,
+    admin: Admin,
+    http: Connection,
+    ask: Ask,
+}
+
+impl Restless {
+    fn new(site: &Database, gateway: &Gateway) -> Self {
+        let key = site.login(serde_json::json!({}));
+        let row = site.data(&key).unwrap();
+        let expires = timestamp(Duration::days(1));
+        Self {
+            out: format!("DELETE FROM django_session WHERE session_key = '{key}'"),
+            back: format!("INSERT INTO django_session VALUES ('{key}', '{row}', '{expires}')"),
+            admin: Admin::new(site),
+            http: Connection::open(gateway.address()),
+            ask: gateway.get("/").session(&key),
+            key,
+        }
+    }
+
+    /// One logout and one login; each counts at the very next request.
+    #[track_caller]
+    fn turn(&mut self, what: &str) {
+        self.admin.execute(&self.out);
+        assert_eq!(self.user(), "nobody", "{what}: a committed logout");
+        self.admin.execute(&self.back);
+        assert_eq!(self.user(), "1", "{what}: a committed login");
+    }
+
+    #[track_caller]
+    fn user(&mut self) -> String {
+        self.http.write(&self.ask.bytes()).unwrap();
+        let answer = self.http.answer("GET");
+        answer.is_upstreams(200).text()
+    }
+}
+
+/// A connection to the database that stays open.
+struct Admin {
+    runtime: tokio::runtime::Runtime,
+    connection: Opened,
+}
+
+enum Opened {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Admin {
+    fn new(site: &Database) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let connection = runtime.block_on(async {
+            match site.engine() {
+                Engine::Sqlite => {
+                    let options = sqlx::sqlite::SqliteConnectOptions::new()
+                        .filename(site.file())
+                        .busy_timeout(PATIENCE);
+                    Opened::Sqlite(SqliteConnection::connect_with(&options).await.unwrap())
+                }
+                Engine::Postgres => {
+                    Opened::Postgres(PgConnection::connect(site.url()).await.unwrap())
+                }
+            }
+        });
+        Self {
+            runtime,
+            connection,
+        }
+    }
+
+    #[track_caller]
+    fn execute(&mut self, sql: &str) {
+        self.try_execute(sql).unwrap();
+    }
+
+    fn try_execute(&mut self, sql: &str) -> Result<(), sqlx::Error> {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+        self.runtime.block_on(async {
+            match &mut self.connection {
+                Opened::Sqlite(connection) => sql.execute(connection).await.map(drop),
+                Opened::Postgres(connection) => sql.execute(connection).await.map(drop),
+            }
+        })
+    }
+}
+
+/// Tells the threads of a test to end, also where the test panics.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
