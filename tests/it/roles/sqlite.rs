@@ -11,7 +11,7 @@ use super::{Admin, Ends, Restless, tells_user};
 use crate::support::{Answer, Database, Gateway, Served as _};
 
 /// How often the visitor logs out and in again in each test.
-const TURNS: usize = 1500;
+const TURNS: usize = 1000;
 
 #[test]
 fn a_committed_logout_is_seen_by_the_next_request_in_wal_mode() {
@@ -47,6 +47,7 @@ fn what_is_committed_is_seen(journal: &str, chores: &[&str]) {
     let app = tells_user();
     let gateway = Gateway::before(&site, &app)
         .line("django", "deadline = '20s'")
+        .argument("--log-level=info,access=off")
         .start();
     let mut visitor = Restless::new(&site, &gateway);
     // Speed, not safety: nothing here has to survive a power cut.
