@@ -4,6 +4,7 @@
 mod defaults;
 mod read_only;
 mod relay;
+mod replica;
 mod sqlite;
 mod standby;
 

@@ -95,14 +95,14 @@ fn patches_all_arrive_whatever_the_roles_defaults() {
 }
 
 /// A role with defaults of its own, which may do what docs/operations.md says.
-struct Role<'a> {
+pub struct Role<'a> {
     admin: &'a Database,
     /// The same database, as this role.
-    site: Database,
+    pub site: Database,
 }
 
 impl<'a> Role<'a> {
-    fn new(admin: &'a Database, name: &str, settings: &[(&str, &str)]) -> Self {
+    pub fn new(admin: &'a Database, name: &str, settings: &[(&str, &str)]) -> Self {
         let name = format!("{name}_{}", std::process::id());
         admin.execute(&format!(
             "CREATE ROLE {name} LOGIN PASSWORD 'of-the-role';

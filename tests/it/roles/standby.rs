@@ -30,7 +30,7 @@ fn a_lagging_standby_at_the_primarys_address_is_never_believed() {
     let [left, waiting] = [(); 2].map(|()| site.login(json!({})));
     let visitors: Vec<Visitor> = (0..6).map(|_| Visitor::new(&site)).collect();
     let mut standby = primary.standby();
-    let old = standby.database(name(&site));
+    let old = standby.database(site.name());
 
     // 418: the upstream was told that a visitor is nobody. The one who has left is nobody.
     let gate = Gate::default();
@@ -50,7 +50,7 @@ fn a_lagging_standby_at_the_primarys_address_is_never_believed() {
         }
     });
     let relay = Relay::to(primary.port());
-    let through_relay = format!("{}/{}", primary.url_at(relay.port()), name(&site));
+    let through_relay = format!("{}/{}", primary.url_at(relay.port()), site.name());
     let gateway = Gateway::before(&Database::of(&through_relay), &app).start();
     let ask = |key: &str| gateway.get("/read").session(key).send();
     ask(&left).is_upstreams(200);
@@ -122,7 +122,7 @@ fn a_lagging_standby_at_the_primarys_address_is_never_believed() {
     });
     ask(&left).is_upstreams(418);
 
-    let site = standby.database(name(&site));
+    let site = standby.database(site.name());
     assert_eq!(site.read(&waiting).unwrap().get("held"), None);
     let mut refused = 0;
     for visitor in &visitors {
@@ -232,9 +232,4 @@ impl Asked {
             _ => panic!("{answer:?}"),
         }
     }
-}
-
-/// The name of a database.
-fn name(database: &Database) -> &str {
-    database.url().rsplit('/').next().unwrap()
 }

@@ -112,6 +112,11 @@ impl Database {
         &self.url
     }
 
+    /// The last part of its address: its name in a server.
+    pub fn name(&self) -> &str {
+        self.url.rsplit('/').next().unwrap()
+    }
+
     pub fn engine(&self) -> Engine {
         self.engine
     }
