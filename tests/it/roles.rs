@@ -2,6 +2,7 @@
 //! and poolers never make an answer older than its question.
 
 mod defaults;
+mod pooler;
 mod read_only;
 mod relay;
 mod replica;

@@ -117,6 +117,12 @@ impl Database {
         self.url.rsplit('/').next().unwrap()
     }
 
+    /// The port of its server.
+    pub fn server_port(&self) -> u16 {
+        let (server, _) = self.url.rsplit_once('/').unwrap();
+        server.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
     pub fn engine(&self) -> Engine {
         self.engine
     }

@@ -82,6 +82,12 @@ impl PostgresServer {
         self.process = Some(Process::start(&mut command));
     }
 
+    /// What it printed so far.
+    pub fn log(&self) -> String {
+        let process = self.process.as_ref();
+        process.map(Process::output).unwrap_or_default()
+    }
+
     /// Kills it and all that it started, and returns when they are gone.
     pub fn kill(&mut self) {
         let Some(mut server) = self.process.take() else {
