@@ -15,8 +15,8 @@ use chrono::Duration;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
 use crate::support::{
-    Connection, Database, Engine, Gateway, PATIENCE, Served as _, Upstream, database::timestamp,
-    http::Ask, reply,
+    Connection, Database, Engine, Gateway, PATIENCE, PgBouncer, Served as _, Upstream,
+    database::timestamp, gateway::Setup, http::Ask, reply,
 };
 
 /// An upstream that answers with the visitor's user id, or `nobody`, and stores what a POST asks it to.
@@ -30,6 +30,28 @@ fn tells_user() -> Upstream {
             _ => reply(200).body(user),
         }
     })
+}
+
+/// How a gateway reaches its PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Direct,
+    /// Through a pooler that gives each transaction one of two connections.
+    Pooled,
+}
+
+impl Way {
+    /// A gateway to this database before an upstream, and the pooler between, which must live as long.
+    fn to(self, site: &Database, app: &Upstream) -> (Setup, Option<PgBouncer>) {
+        match self {
+            Self::Direct => (Gateway::before(site, app), None),
+            Self::Pooled => {
+                let pooler = PgBouncer::before(site, 2);
+                let setup = Gateway::before(&pooler.to(site), app);
+                (setup.line("django", "pooler = 'transaction'"), Some(pooler))
+            }
+        }
+    }
 }
 
 /// Somebody who logs out and in again by turns, by a connection to the database that stays open: as Django

@@ -4,9 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{
-    Database, Gate, Gateway, PostgresServer, Served as _, Upstream, eventually, reply,
-};
+use super::Way;
+use crate::support::{Database, Gate, PostgresServer, Served as _, Upstream, eventually, reply};
 
 /// How soon a server that was refused is asked again, and what a busy machine adds to it.
 const SOON: Duration = Duration::from_secs(3);
@@ -15,6 +14,15 @@ const SETTING: &str = "default_transaction_read_only";
 
 #[test]
 fn a_server_that_is_set_to_read_only_by_reload_is_refused_until_it_is_not() {
+    is_refused_while_read_only(Way::Direct);
+}
+
+#[test]
+fn a_server_behind_a_pooler_that_is_set_to_read_only_by_reload_is_refused_until_it_is_not() {
+    is_refused_while_read_only(Way::Pooled);
+}
+
+fn is_refused_while_read_only(way: Way) {
     let server = PostgresServer::start();
     let site = Database::in_server(&server.url());
     site.create_tables();
@@ -24,7 +32,8 @@ fn a_server_that_is_set_to_read_only_by_reload_is_refused_until_it_is_not() {
         None => reply(200),
     });
     // One connection of each kind, so that the open ones are those that are asked.
-    let gateway = Gateway::before(&site, &app)
+    let (setup, _pooler) = way.to(&site, &app);
+    let gateway = setup
         .line("django", "connections = 1\nwrite_connections = 1")
         .start();
     let ask = |target: &str| gateway.get(target).session(&key).send();
@@ -47,7 +56,7 @@ fn a_server_that_is_set_to_read_only_by_reload_is_refused_until_it_is_not() {
         assert!(cause.contains("read-only"), "{cause}");
         let now = connections(&site);
         assert!(
-            !open.iter().all(|process| now.contains(process)),
+            way == Way::Pooled || !open.iter().all(|process| now.contains(process)),
             "the connection that answered is closed: {open:?}, then {now:?}"
         );
 
@@ -71,6 +80,12 @@ fn a_server_that_is_set_to_read_only_by_reload_is_refused_until_it_is_not() {
 /// Whoever sets a primary to read-only wants its rows to stay as they are: another server may have them soon.
 #[test]
 fn a_change_under_way_is_not_stored_in_a_server_that_became_read_only() {
+    for way in [Way::Direct, Way::Pooled] {
+        is_not_stored(way);
+    }
+}
+
+fn is_not_stored(way: Way) {
     let server = PostgresServer::start();
     let site = Database::in_server(&server.url());
     site.create_tables();
@@ -83,9 +98,8 @@ fn a_change_under_way_is_not_stored_in_a_server_that_became_read_only() {
         }
         reply(200).set(r#"{"set":{"number":1}}"#)
     });
-    let gateway = Gateway::before(&site, &app)
-        .line("django", "write_connections = 1")
-        .start();
+    let (setup, _pooler) = way.to(&site, &app);
+    let gateway = setup.line("django", "write_connections = 1").start();
     // A connection for changes is open.
     let other = site.login(json!({}));
     gateway.get("/").session(&other).send().is_upstreams(200);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Admin, defaults::Role, tells_user};
+use super::{Admin, Way, defaults::Role, tells_user};
 use crate::support::{
     Answer, Database, Gateway, PostgresServer, Served as _, eventually, gateway::Setup,
 };
@@ -14,6 +14,15 @@ const AT_ONCE: Duration = Duration::from_secs(10);
 
 #[test]
 fn an_accepted_standby_answers_late_and_stores_nothing() {
+    answers_late_and_stores_nothing(Way::Direct);
+}
+
+#[test]
+fn an_accepted_standby_behind_a_pooler_answers_late_and_stores_nothing() {
+    answers_late_and_stores_nothing(Way::Pooled);
+}
+
+fn answers_late_and_stores_nothing(way: Way) {
     let primary = PostgresServer::start();
     let site = Database::in_server(&primary.url());
     site.create_tables();
@@ -21,9 +30,11 @@ fn an_accepted_standby_answers_late_and_stores_nothing() {
     let standby = primary.standby();
     let replica = standby.database(site.name());
     let app = tells_user();
-    names_the_key(&patient(Gateway::before(&replica, &app)).start(), &key);
+    let (setup, _pooler) = way.to(&replica, &app);
+    let setup = setup.line("django", "deadline = '20s'");
+    names_the_key(&setup.start(), &key);
 
-    let gateway = accepting(patient(Gateway::before(&replica, &app))).start();
+    let gateway = accepting(setup).start();
     assert_eq!(gateway.health().get("/readyz").send().status, 200);
     let user = || {
         gateway
@@ -112,8 +123,4 @@ fn names_the_key(gateway: &Gateway, key: &str) {
 
 fn accepting(setup: Setup) -> Setup {
     setup.line("django", "replica = 'accepted'")
-}
-
-fn patient(setup: Setup) -> Setup {
-    setup.line("django", "deadline = '20s'")
 }
