@@ -219,11 +219,14 @@ fn check_server(django: &Table<'_>, database: Option<&Database>, accept_replica:
             remark("pooler", "\"pooler\" has no effect with SQLite");
             remark("replica", "\"replica\" has no effect with SQLite");
         }
-        _ if accept_replica => remark(
+        Some(Database::MySql(_)) => remark("pooler", "\"pooler\" has no effect with MySQL"),
+        _ => {}
+    }
+    if accept_replica && !matches!(database, Some(Database::Sqlite(_))) {
+        remark(
             "replica",
             "with replica = \"accepted\" a logout counts only when the server that answers has heard of it",
-        ),
-        _ => {}
+        );
     }
 }
 

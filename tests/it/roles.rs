@@ -12,11 +12,13 @@ mod standby;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::Duration;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
 use crate::support::{
-    Connection, Database, Engine, Gateway, PATIENCE, PgBouncer, Served as _, Upstream,
-    database::timestamp, gateway::Setup, http::Ask, reply,
+    Connection, Database, Gateway, PgBouncer, Served as _, Upstream,
+    database::{Open, timestamp},
+    gateway::Setup,
+    http::Ask,
+    reply,
 };
 
 /// An upstream that answers with the visitor's user id, or `nobody`, and stores what a POST asks it to.
@@ -60,7 +62,7 @@ struct Restless {
     key: String,
     out: String,
     back: String,
-    admin: Admin,
+    admin: Open,
     http: Connection,
     ask: Ask,
 }
@@ -73,7 +75,7 @@ impl Restless {
         Self {
             out: format!("DELETE FROM django_session WHERE session_key = '{key}'"),
             back: format!("INSERT INTO django_session VALUES ('{key}', '{row}', '{expires}')"),
-            admin: Admin::new(site),
+            admin: site.open(),
             http: Connection::open(gateway.address()),
             ask: gateway.get("/").session(&key),
             key,
@@ -94,58 +96,6 @@ impl Restless {
         self.http.write(&self.ask.bytes()).unwrap();
         let answer = self.http.answer("GET");
         answer.is_upstreams(200).text()
-    }
-}
-
-/// A connection to the database that stays open.
-struct Admin {
-    runtime: tokio::runtime::Runtime,
-    connection: Opened,
-}
-
-enum Opened {
-    Sqlite(SqliteConnection),
-    Postgres(PgConnection),
-}
-
-impl Admin {
-    fn new(site: &Database) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        let connection = runtime.block_on(async {
-            match site.engine() {
-                Engine::Sqlite => {
-                    let options = sqlx::sqlite::SqliteConnectOptions::new()
-                        .filename(site.file())
-                        .busy_timeout(PATIENCE);
-                    Opened::Sqlite(SqliteConnection::connect_with(&options).await.unwrap())
-                }
-                Engine::Postgres => {
-                    Opened::Postgres(PgConnection::connect(site.url()).await.unwrap())
-                }
-            }
-        });
-        Self {
-            runtime,
-            connection,
-        }
-    }
-
-    #[track_caller]
-    fn execute(&mut self, sql: &str) {
-        self.try_execute(sql).unwrap();
-    }
-
-    fn try_execute(&mut self, sql: &str) -> Result<(), sqlx::Error> {
-        let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
-        self.runtime.block_on(async {
-            match &mut self.connection {
-                Opened::Sqlite(connection) => sql.execute(connection).await.map(drop),
-                Opened::Postgres(connection) => sql.execute(connection).await.map(drop),
-            }
-        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Admin, tells_user};
+use super::tells_user;
 use crate::support::{
     Connection, Database, Gateway, PgBouncer, PostgresServer, Served as _, Upstream,
     database::random_key, eventually, gateway::Setup, reply, rows,
@@ -240,7 +240,7 @@ fn time_limits_end_with_the_transaction_and_hold_within() {
     ask().is_upstreams(200);
     site.while_locked(&key, || ask().is_error(409, "session-busy").status);
     // Another client of the same server. It speaks the simple protocol, as it has to here.
-    Admin::new(&through).execute(
+    through.open().execute(
         "DO $$ BEGIN
             ASSERT current_setting('lock_timeout') = '0', 'lock_timeout';
             ASSERT current_setting('statement_timeout') = '0', 'statement_timeout';

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::{Admin, Way, defaults::Role, tells_user};
+use super::{Way, defaults::Role, tells_user};
 use crate::support::{
     Answer, Database, Gateway, PostgresServer, Served as _, eventually, gateway::Setup,
 };
@@ -84,7 +84,7 @@ fn a_role_whose_transactions_are_read_only_is_believed_where_that_is_accepted() 
 
     let gateway = accepting(Gateway::before(&role.site, &app)).start();
     // A transaction that such a role's own would wait for.
-    let mut other = Admin::new(&site);
+    let mut other = site.open();
     other.execute("BEGIN ISOLATION LEVEL SERIALIZABLE; UPDATE auth_user SET is_staff = is_staff");
     for number in 0..5 {
         let change = json!({"set": {"number": number}}).to_string();

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{Admin, Ends, Restless, tells_user};
+use super::{Ends, Restless, tells_user};
 use crate::support::{Answer, Database, Gateway, Served as _};
 
 /// How often the visitor logs out and in again in each test.
@@ -84,7 +84,7 @@ fn what_is_committed_is_seen(journal: &str, chores: &[&str]) {
             }
         });
         scope.spawn(|| {
-            let mut admin = Admin::new(&site);
+            let mut admin = site.open();
             admin.execute("PRAGMA busy_timeout = 100");
             for chore in chores.iter().cycle().take_while(|_| goes_on()) {
                 // A change of the mode needs the file alone; where it has not got it, the next one may.
@@ -113,7 +113,7 @@ fn what_is_committed_is_seen(journal: &str, chores: &[&str]) {
 
 /// With nobody asking, the whole file can be taken, and a checkpoint empties the log: no snapshot is held.
 fn nothing_is_pinned(site: &Database, key: &str) {
-    let mut admin = Admin::new(site);
+    let mut admin = site.open();
     admin.execute("PRAGMA busy_timeout = 5000");
     let began = Instant::now();
     admin.execute("BEGIN EXCLUSIVE");

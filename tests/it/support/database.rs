@@ -205,6 +205,16 @@ impl Database {
         })
     }
 
+    /// A connection that stays open.
+    pub fn open(&self) -> Open {
+        let runtime = runtime();
+        let connection = runtime.block_on(self.connect()).unwrap();
+        Open {
+            runtime,
+            connection,
+        }
+    }
+
     /// Whether the server can be asked something now.
     pub fn answers(&self) -> bool {
         self.runtime.block_on(async {
@@ -285,6 +295,25 @@ impl Database {
             rows::PASSWORD,
             timestamp(Duration::zero()),
         ));
+    }
+}
+
+/// A connection that stays open until this is dropped.
+pub struct Open {
+    runtime: tokio::runtime::Runtime,
+    connection: Connection,
+}
+
+impl Open {
+    /// Runs statements.
+    #[track_caller]
+    pub fn execute(&mut self, sql: &str) {
+        self.try_execute(sql).unwrap();
+    }
+
+    /// Runs statements that may fail.
+    pub fn try_execute(&mut self, sql: &str) -> sqlx::Result<()> {
+        self.runtime.block_on(self.connection.run(sql))
     }
 }
 
