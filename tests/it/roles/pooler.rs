@@ -106,6 +106,7 @@ fn a_pooler_that_nobody_told_of_is_refused_by_name() {
     let app = tells_user();
     for (lines, why) in [
         (&[][..], "unsupported startup parameter"),
+        (&["pool_mode = session"], "unsupported startup parameter"),
         (
             &["ignore_startup_parameters = extra_float_digits,options"],
             "has lost the lock_timeout",
