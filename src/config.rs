@@ -278,6 +278,10 @@ pub struct Django {
     pub connections: usize,
     /// `write_connections`: for changes.
     pub write_connections: usize,
+    /// `pooler = "transaction"`: connections lead to another PostgreSQL server with each transaction.
+    pub pooled: bool,
+    /// `replica = "accepted"`: answers of standbys and read-only servers count, however old they are.
+    pub accept_replica: bool,
     /// The built-in protected names and `protected`.
     pub protected: Protected,
     /// `expire_at_browser_close`: SESSION_EXPIRE_AT_BROWSER_CLOSE.

@@ -121,6 +121,10 @@ pub struct Options {
     pub connections: usize,
     /// Connections for changes.
     pub write_connections: usize,
+    /// Whether a connection leads to another server with each transaction (PostgreSQL only).
+    pub pooled: bool,
+    /// Whether answers of standbys and read-only servers count.
+    pub accept_replica: bool,
     /// Largest `session_data` in bytes.
     pub session_data: usize,
     /// Most lookups that wait.
@@ -156,6 +160,8 @@ impl From<&Config> for Options {
             deadline: config.django.deadline,
             connections: config.django.connections,
             write_connections: config.django.write_connections,
+            pooled: config.django.pooled,
+            accept_replica: config.django.accept_replica,
             session_data: config.limits.session_data,
             lookup_queue: config.limits.lookup_queue,
             session_queue: config.limits.session_queue,

@@ -84,6 +84,8 @@ pub(super) const DJANGO: Section = Section {
         "deadline",
         "connections",
         "write_connections",
+        "pooler",
+        "replica",
         "protected",
         "expire_at_browser_close",
         "save_every_request",

@@ -89,6 +89,10 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
     );
     let connections = table.count("connections", 2, 1..=1000);
     let write_connections = table.count("write_connections", 8, 1..=1000);
+    let pooled = table.choice("pooler", false, &[("none", false), ("transaction", true)]);
+    let replica = [("refused", false), ("accepted", true)];
+    let accept_replica = table.choice("replica", false, &replica);
+    check_server(table, database.as_ref(), accept_replica);
     let protected = table.list(
         "protected",
         Vec::new(),
@@ -123,6 +127,8 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
             deadline,
             connections,
             write_connections,
+            pooled,
+            accept_replica,
             protected: Protected::new(protected),
             expire_at_browser_close,
             save_every_request,
@@ -198,6 +204,29 @@ fn check_save_every_request(table: &Table<'_>, save_every_request: bool, engine:
         let sentence = "with save_every_request the gateway sets the session cookie, and there is no \
                         [django.cookie]: Django's defaults are taken, whatever settings.py says";
         table.context.report.remark(value.at, sentence);
+    }
+}
+
+/// What other databases than PostgreSQL do not have, and what an accepted replica costs.
+fn check_server(django: &Table<'_>, database: Option<&Database>, accept_replica: bool) {
+    let remark = |key, sentence: &str| {
+        if let Some(value) = django.value(key) {
+            django.context.report.remark(value.at, sentence);
+        }
+    };
+    match database {
+        Some(Database::Sqlite(_)) => {
+            remark("pooler", "\"pooler\" has no effect with SQLite");
+            remark("replica", "\"replica\" has no effect with SQLite");
+        }
+        Some(Database::MySql(_)) => remark("pooler", "\"pooler\" has no effect with MySQL"),
+        _ => {}
+    }
+    if accept_replica && !matches!(database, Some(Database::Sqlite(_))) {
+        remark(
+            "replica",
+            "with replica = \"accepted\" a logout counts only when the server that answers has heard of it",
+        );
     }
 }
 

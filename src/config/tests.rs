@@ -207,6 +207,7 @@ fn defaults_are_the_documented_ones() {
     assert!(!django.expire_at_browser_close && !django.save_every_request);
     assert!(django.secret_key_fallbacks.is_empty());
     assert_eq!(django.time_zone, None);
+    assert!(!django.pooled && !django.accept_replica);
     let cookie = &django.cookie;
     assert_eq!(
         (cookie.name.as_str(), cookie.path.as_str(), &cookie.domain),
@@ -298,6 +299,8 @@ backends = ["shop.Backend"]
 deadline = "500ms"
 connections = 3
 write_connections = 4
+pooler = "transaction"
+replica = "accepted"
 protected = ["acl_*"]
 expire_at_browser_close = true
 save_every_request = true
@@ -365,6 +368,7 @@ writable = []
         matches!(&config.django.database, Database::Sqlite(path) if path == Path::new("db.sqlite3"))
     );
     assert!(config.django.protected.contains("acl_x"));
+    assert!(config.django.pooled && config.django.accept_replica);
     let user = &config.django.user;
     assert_eq!(config.django.verify, Verify::ActiveOnly);
     assert_eq!((user.table.as_str(), user.key.as_str()), ("people", "uid"));
@@ -460,6 +464,12 @@ fn what_may_be_meant_is_remarked_on() {
             "path = \"/\"\nrequire = \"login\"",
             "gateway.toml:13:1: remark: the login page /accounts/login/ is under the route on line 13, which \
              asks for a login itself",
+        ),
+        (
+            "cookie = { secure = true }",
+            "cookie = { secure = true }\nreplica = \"accepted\"",
+            "gateway.toml:8:11: remark: with replica = \"accepted\" a logout counts only when the server that \
+             answers has heard of it",
         ),
     ];
     for (old, new, expected) in rows {

@@ -52,7 +52,8 @@ pub enum Fault {
     Timeout,
     /// A standby or read-only server answered.
     #[error(
-        "the server that answered is read-only (a standby, or default_transaction_read_only is on)"
+        "the server that answered is read-only (a standby, or default_transaction_read_only is on): it stores \
+         nothing, and what it answers may be old; it is believed only with replica = \"accepted\" in [django]"
     )]
     ReadOnly,
     /// A definite no: no such table or column, permission denied, login refused.

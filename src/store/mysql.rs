@@ -42,6 +42,9 @@ use crate::{
 const PROOF: &str = "IF(@@autocommit = 0, 2, \
     IF(CONCAT(@@global.read_only) IN ('0', 'OFF') AND NOT @@innodb_read_only, 0, 1))";
 
+/// The same where a read-only server is accepted.
+const PROOF_OF_ANY: &str = "IF(@@autocommit = 0, 2, 0)";
+
 /// The columns of a table.
 const COLUMNS: &str = "SELECT column_name, column_type, \
     is_nullable = 'YES' OR column_default IS NOT NULL OR extra LIKE '%auto_increment%' \
@@ -90,11 +93,12 @@ impl MySql {
             .no_engine_substitution(false)
             .disable_statement_logging();
         let table = quoted(&options.table, '`');
+        let proof = proof(options);
         // Dates as text: a date that is none ('0000-00-00') must not fail the rows beside it.
         let columns = "session_key, IF(LENGTH(session_data) <= ?, session_data, NULL), CAST(expire_date AS CHAR)";
         let lookup_sessions = padded_statements(|marks| {
             format!(
-                "SELECT NULL, NULL, NULL, {PROOF} UNION ALL SELECT {columns}, NULL FROM {table} \
+                "SELECT NULL, NULL, NULL, {proof} UNION ALL SELECT {columns}, NULL FROM {table} \
                  WHERE expire_date > ? AND session_key IN ({marks})"
             )
         });
@@ -143,7 +147,7 @@ impl MySql {
         let users = self.site.users.as_ref().zip(shape.users.as_ref());
         Ok(Handle {
             connection,
-            users: users.map(|(options, shape)| Users::new(options, shape)),
+            users: users.map(|(options, shape)| Users::new(options, shape, proof(&self.site))),
             shape: Arc::new(shape),
         })
     }
@@ -425,6 +429,14 @@ fn session_row(row: &MySqlRow, time_zone: Tz) -> SessionRow {
     SessionRow {
         data: data.map_or(RowData::TooLarge, RowData::Text),
         expire_date,
+    }
+}
+
+/// What a lookup asks about the server.
+fn proof(options: &Options) -> &'static str {
+    match options.accept_replica {
+        true => PROOF_OF_ANY,
+        false => PROOF,
     }
 }
 

@@ -1,22 +1,26 @@
 //! PostgreSQL.
 
+mod terms;
 mod users;
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::{
-    ConnectOptions, Connection, Executor, Row,
+    ConnectOptions, Connection, Row, SqlSafeStr,
     postgres::{PgConnectOptions, PgConnection, PgRow},
 };
 
-use self::users::Users;
+use self::{
+    terms::{Statement, Terms, WRITE_POOLER, refused_parameter},
+    users::Users,
+};
 use super::{
     Options, RowData, SessionRow, UserRow,
     backend::{Backend, Fault, Found, Proof, Wanted},
     change::NewRow,
     shape::{self, Column, Shape},
-    sql::{Sql, quoted},
+    sql::quoted,
 };
 use crate::{config::Secret, django::UserKey, session::SessionKey};
 
@@ -24,21 +28,19 @@ use crate::{config::Secret, django::UserKey, session::SessionKey};
 #[derive(Debug)]
 pub struct Postgres {
     site: Options,
+    terms: Terms,
     options: PgConnectOptions,
     /// Most time for connecting; leaves some of the deadline for the statement.
     connect: Duration,
     session_data: i32,
-    lookup_sessions: Sql,
-    columns: Sql,
-    lock: Sql,
-    insert: Sql,
-    update: Sql,
-    touch: Sql,
-    delete: Sql,
+    lookup_sessions: Statement,
+    columns: Statement,
+    lock: Statement,
+    insert: Statement,
+    update: Statement,
+    touch: Statement,
+    delete: Statement,
 }
-
-/// True where the server may lag behind the primary. It comes with every answer, also when no row matches.
-const READ_ONLY: &str = "pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
 
 /// The columns of some tables, found by the same search path as the statements find them.
 const COLUMNS: &str = "SELECT t.place, a.attname::text, format_type(a.atttypid, a.atttypmod), \
@@ -62,46 +64,45 @@ impl Postgres {
                        it looks like postgres://user:password@host:5432/name"
             .to_owned();
         let text = std::str::from_utf8(url.expose()).map_err(|_| unclear.clone())?;
-        let lock_timeout = (options.deadline / 2).as_millis().max(1).to_string();
-        let statement_timeout = options.deadline.as_millis().max(1).to_string();
+        let terms = Terms::new(options);
         let connect = PgConnectOptions::from_str(text)
             .map_err(|_| unclear)?
             .application_name("session-gateway")
-            .options([
-                ("lock_timeout", lock_timeout),
-                ("statement_timeout", statement_timeout),
-            ])
             .disable_statement_logging();
         let table = quoted(&options.table, '"');
-        let data = "CASE WHEN octet_length(session_data) <= $3 THEN session_data END";
+        // As text, whatever their types: the driver would ask the catalogue about a type that it does not know.
+        let key = "session_key::text";
+        let data = "CASE WHEN octet_length(session_data) <= $3 THEN session_data::text END";
+        let read_only = terms.read_only;
         // 'infinity' and far years are dates to PostgreSQL only.
         let date = "CASE WHEN isfinite(expire_date) AND expire_date < '9999-01-01'::timestamptz \
                     THEN expire_date END";
         Ok(Self {
             site: options.clone(),
-            options: connect,
+            options: terms.options(connect),
             connect: options.deadline * 3 / 4,
             session_data: i32::try_from(options.session_data).unwrap_or(i32::MAX),
-            lookup_sessions: Sql::new(format!(
-                "SELECT NULL, NULL, NULL, {READ_ONLY} UNION ALL \
-                 SELECT session_key, {data}, {date}, NULL FROM {table} \
+            lookup_sessions: terms.statement(format!(
+                "SELECT NULL, NULL, NULL, {read_only} UNION ALL \
+                 SELECT {key}, {data}, {date}, NULL FROM {table} \
                  WHERE session_key = ANY($1) AND expire_date > $2"
             )),
-            columns: Sql::new(COLUMNS.into()),
-            lock: Sql::new(format!(
-                "SELECT session_key, {data}, {date} FROM {table} \
+            columns: terms.statement(COLUMNS.into()),
+            lock: terms.statement(format!(
+                "SELECT {key}, {data}, {date} FROM {table} \
                  WHERE session_key = $1 AND expire_date > $2 FOR UPDATE"
             )),
-            insert: Sql::new(format!(
+            insert: terms.statement(format!(
                 "INSERT INTO {table} (session_key, session_data, expire_date) VALUES ($1, $2, $3)"
             )),
-            update: Sql::new(format!(
+            update: terms.statement(format!(
                 "UPDATE {table} SET session_data = $2, expire_date = $3 WHERE session_key = $1"
             )),
-            touch: Sql::new(format!(
+            touch: terms.statement(format!(
                 "UPDATE {table} SET expire_date = $2 WHERE session_key = $1"
             )),
-            delete: Sql::new(format!("DELETE FROM {table} WHERE session_key = $1")),
+            delete: terms.statement(format!("DELETE FROM {table} WHERE session_key = $1")),
+            terms,
         })
     }
 
@@ -116,6 +117,28 @@ impl Postgres {
         }
     }
 
+    /// A failure to connect: the server's definite no, or nobody there.
+    fn connect_fault(&self, error: sqlx::Error) -> Fault {
+        let address = self.address();
+        match &error {
+            // 28: login refused. 3D: no such database. 57P03 (starting up) and 53 (too many) pass by themselves.
+            sqlx::Error::Database(database) => match database.code().as_deref() {
+                Some(code) if code.starts_with("28") || code.starts_with("3D") => {
+                    Fault::Refused(format!("PostgreSQL says: {}", database.message()))
+                }
+                Some("08P01") if database.message().contains("startup parameter") => {
+                    refused_parameter(self.site.pooled, database.message())
+                }
+                _ => Fault::Away(format!("PostgreSQL says: {}", database.message())),
+            },
+            sqlx::Error::Io(error) => Fault::Away(format!("no connection to {address}: {error}")),
+            sqlx::Error::Tls(error) => {
+                Fault::Refused(format!("no TLS connection to {address}: {error}"))
+            }
+            _ => Fault::Away(format!("no connection to {address}")),
+        }
+    }
+
     async fn sessions(
         &self,
         connection: &mut PgConnection,
@@ -124,7 +147,9 @@ impl Postgres {
         found: &mut Found,
     ) -> Result<Proof, Fault> {
         let keys: Vec<&str> = keys.iter().map(SessionKey::as_str).collect();
-        let query = sqlx::query(self.lookup_sessions.text())
+        let query = self
+            .lookup_sessions
+            .query()
             .bind(keys)
             .bind(now)
             .bind(self.session_data);
@@ -141,9 +166,11 @@ impl Postgres {
     async fn look_up_shape(&self, connection: &mut PgConnection) -> Result<Shape, Fault> {
         let tables = shape::tables(&self.site);
         let names: Vec<String> = tables.iter().map(|name| quoted(name, '"')).collect();
-        let query = sqlx::query(self.columns.text()).bind(names);
+        let query = self.columns.query().bind(names);
         let mut columns = vec![Vec::new(); tables.len()];
-        for row in query.fetch_all(connection).await.map_err(fault)? {
+        self.terms.begin_lookup(connection).await?;
+        let rows = query.fetch_all(&mut *connection).await.map_err(fault);
+        for row in self.terms.end_lookup(connection, rows).await? {
             let place: i64 = row.try_get(0).map_err(fault)?;
             let place = usize::try_from(place - 1).unwrap_or(usize::MAX);
             if let Some(columns) = columns.get_mut(place) {
@@ -157,15 +184,51 @@ impl Postgres {
         Shape::new(&self.site, &columns)
     }
 
+    async fn try_check(&self, handle: &mut Handle) -> Result<Proof, Fault> {
+        let mut found = Found::default();
+        let connection = &mut handle.connection;
+        let proof = self
+            .sessions(connection, &[], Utc::now(), &mut found)
+            .await?;
+        if let Some(users) = &handle.users {
+            users.check(connection).await?;
+        }
+        Ok(proof)
+    }
+
+    async fn find(
+        &self,
+        handle: &mut Handle,
+        wanted: &Wanted,
+        now: DateTime<Utc>,
+    ) -> Result<(Found, Proof), Fault> {
+        let mut found = Found::default();
+        let mut proof = Proof::Primary;
+        let connection = &mut handle.connection;
+        if !wanted.sessions.is_empty() {
+            proof = self
+                .sessions(connection, &wanted.sessions, now, &mut found)
+                .await?;
+        }
+        let users = handle.users.as_ref().filter(|_| !wanted.users.is_empty());
+        if let Some(users) = users
+            && proof == Proof::Primary
+        {
+            proof = users.look_up(connection, wanted, &mut found).await?;
+        }
+        Ok((found, proof))
+    }
+
     async fn open(&self) -> Result<Handle, Fault> {
         let mut connection = PgConnection::connect_with(&self.options)
             .await
-            .map_err(|error| connect_fault(error, &self.address()))?;
+            .map_err(|error| self.connect_fault(error))?;
+        self.terms.verify(&mut connection).await?;
         let shape = self.look_up_shape(&mut connection).await?;
         let users = self.site.users.as_ref().zip(shape.users.as_ref());
         Ok(Handle {
             connection,
-            users: users.map(|(options, shape)| Users::new(options, shape)),
+            users: users.map(|(options, shape)| Users::new(&self.terms, options, shape)),
             shape: Arc::new(shape),
         })
     }
@@ -190,22 +253,20 @@ impl Backend for Postgres {
     }
 
     async fn check(&self, handle: &mut Handle) -> Result<(), Fault> {
-        let mut found = Found::default();
-        let connection = &mut handle.connection;
-        let proof = self
-            .sessions(connection, &[], Utc::now(), &mut found)
-            .await?;
-        if let Some(users) = &handle.users {
-            users.check(connection).await?;
-        }
-        match proof {
+        self.terms.begin_lookup(&mut handle.connection).await?;
+        let checked = self.try_check(handle).await;
+        match self
+            .terms
+            .end_lookup(&mut handle.connection, checked)
+            .await?
+        {
             Proof::Primary => Ok(()),
             Proof::ReadOnly => Err(Fault::ReadOnly),
         }
     }
 
     async fn ping(&self, handle: &mut Handle) -> Result<(), Fault> {
-        handle.connection.ping().await.map_err(fault)
+        run(&mut handle.connection, "SELECT 1").await
     }
 
     async fn lookup(
@@ -214,30 +275,13 @@ impl Backend for Postgres {
         wanted: &Wanted,
         now: DateTime<Utc>,
     ) -> Result<(Found, Proof), Fault> {
-        let mut found = Found::default();
-        let mut proof = Proof::Primary;
-        let connection = &mut handle.connection;
-        if !wanted.sessions.is_empty() {
-            proof = self
-                .sessions(connection, &wanted.sessions, now, &mut found)
-                .await?;
-        }
-        let users = handle.users.as_ref().filter(|_| !wanted.users.is_empty());
-        if let Some(users) = users
-            && proof == Proof::Primary
-        {
-            proof = users.look_up(connection, wanted, &mut found).await?;
-        }
-        Ok((found, proof))
+        self.terms.begin_lookup(&mut handle.connection).await?;
+        let found = self.find(handle, wanted, now).await;
+        self.terms.end_lookup(&mut handle.connection, found).await
     }
 
     async fn begin(&self, handle: &mut Handle) -> Result<(), Fault> {
-        // Spelled out: a role's default can be another isolation level, or read-only.
-        run(
-            &mut handle.connection,
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-        )
-        .await
+        self.terms.begin_change(&mut handle.connection).await
     }
 
     async fn lock(
@@ -246,7 +290,9 @@ impl Backend for Postgres {
         key: &SessionKey,
         now: DateTime<Utc>,
     ) -> Result<Option<SessionRow>, Fault> {
-        let query = sqlx::query(self.lock.text())
+        let query = self
+            .lock
+            .query()
             .bind(key.as_str())
             .bind(now)
             .bind(self.session_data);
@@ -265,7 +311,9 @@ impl Backend for Postgres {
     }
 
     async fn insert(&self, handle: &mut Handle, row: &NewRow) -> Result<(), Fault> {
-        let query = sqlx::query(self.insert.text())
+        let query = self
+            .insert
+            .query()
             .bind(row.key.as_str())
             .bind(&row.data)
             .bind(row.expire_date);
@@ -285,16 +333,16 @@ impl Backend for Postgres {
     ) -> Result<u64, Fault> {
         let done = match data {
             Some(data) => {
-                let query = sqlx::query(self.update.text())
+                let query = self
+                    .update
+                    .query()
                     .bind(key.as_str())
                     .bind(data)
                     .bind(expire_date);
                 query.execute(&mut handle.connection).await
             }
             None => {
-                let query = sqlx::query(self.touch.text())
-                    .bind(key.as_str())
-                    .bind(expire_date);
+                let query = self.touch.query().bind(key.as_str()).bind(expire_date);
                 query.execute(&mut handle.connection).await
             }
         };
@@ -302,7 +350,7 @@ impl Backend for Postgres {
     }
 
     async fn delete(&self, handle: &mut Handle, key: &SessionKey) -> Result<(), Fault> {
-        let query = sqlx::query(self.delete.text()).bind(key.as_str());
+        let query = self.delete.query().bind(key.as_str());
         query
             .execute(&mut handle.connection)
             .await
@@ -319,9 +367,10 @@ impl Backend for Postgres {
     }
 }
 
-async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<(), Fault> {
-    // A bare &str goes by the simple protocol: one round trip, nothing prepared.
-    connection.execute(sql).await.map(drop).map_err(fault)
+/// By the simple protocol: one message, one round trip, nothing prepared.
+async fn run(connection: &mut PgConnection, sql: impl SqlSafeStr) -> Result<(), Fault> {
+    let done = sqlx::raw_sql(sql).execute(connection).await;
+    done.map(drop).map_err(fault)
 }
 
 fn session_row(row: &PgRow) -> Result<SessionRow, Fault> {
@@ -354,24 +403,6 @@ fn proven(
     Ok(proof)
 }
 
-/// A failure to connect: the server's definite no, or nobody there.
-fn connect_fault(error: sqlx::Error, address: &str) -> Fault {
-    match &error {
-        // 28: login refused. 3D: no such database. 57P03 (starting up) and 53 (too many) pass by themselves.
-        sqlx::Error::Database(database) => match database.code().as_deref() {
-            Some(code) if code.starts_with("28") || code.starts_with("3D") => {
-                Fault::Refused(format!("PostgreSQL says: {}", database.message()))
-            }
-            _ => Fault::Away(format!("PostgreSQL says: {}", database.message())),
-        },
-        sqlx::Error::Io(error) => Fault::Away(format!("no connection to {address}: {error}")),
-        sqlx::Error::Tls(error) => {
-            Fault::Refused(format!("no TLS connection to {address}: {error}"))
-        }
-        _ => Fault::Away(format!("no connection to {address}")),
-    }
-}
-
 /// A statement's failure by its SQLSTATE (PostgreSQL documentation, Appendix A). Messages of class 22 and 23
 /// can quote values, so none of those is passed on.
 fn fault(error: sqlx::Error) -> Fault {
@@ -392,6 +423,10 @@ fn fault(error: sqlx::Error) -> Fault {
         "40001" | "40P01" => Fault::Retry,
         "23505" => Fault::Taken,
         "25006" => Fault::ReadOnly,
+        // A statement of the same name was there already, so somebody else was there before.
+        "42P05" => Fault::Refused(format!(
+            "a connection pooler in transaction mode is in the way; {WRITE_POOLER}"
+        )),
         // "cached plan must not change result type", and a statement that the server no longer has.
         "0A000" | "26000" => Fault::Altered,
         "57014" => Fault::Timeout,

@@ -228,6 +228,8 @@ mod tests {
             deadline: Duration::from_secs(2),
             connections: 1,
             write_connections: 1,
+            pooled: false,
+            accept_replica: false,
             session_data: 1024,
             lookup_queue: 1,
             session_queue: 1,

@@ -21,6 +21,7 @@ mod own_tables;
 mod plain;
 mod projection;
 mod response;
+mod roles;
 mod rolling;
 mod rotation;
 mod secrets;

@@ -2,18 +2,14 @@
 //! no stored change is lost, and a second later all is as before.
 
 use std::{
-    net::TcpListener,
-    process::Command,
     sync::{Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::support::{
-    Answer, Database, Gateway, PATIENCE, Process, Served as _, Upstream, eventually,
-    from_tests_run, process, reply,
+    Answer, Database, Gateway, PATIENCE, PostgresServer, Served as _, Upstream, eventually, reply,
 };
 
 /// The gateway's `[django] deadline`.
@@ -24,7 +20,7 @@ const SLACK: Duration = Duration::from_secs(2);
 
 #[test]
 fn store_down_is_never_anonymous() {
-    let mut server = Postgres::start();
+    let mut server = PostgresServer::start();
     let database = Database::in_server(&server.url());
     database.create_tables();
     let app = Upstream::with(|seen| match seen.target.strip_prefix("/write/") {
@@ -97,7 +93,7 @@ fn store_down_is_never_anonymous() {
 
 #[test]
 fn a_gateway_that_starts_without_its_database_recovers_by_itself() {
-    let mut server = Postgres::start();
+    let mut server = PostgresServer::start();
     let database = Database::in_server(&server.url());
     database.create_tables();
     let key = database.login(json!({}));
@@ -272,106 +268,4 @@ impl Asked {
             _ => panic!("{answer:?}"),
         }
     }
-}
-
-/// A PostgreSQL server of this test's own, because it is killed.
-struct Postgres {
-    folder: TempDir,
-    port: u16,
-    process: Option<Process>,
-}
-
-impl Postgres {
-    fn start() -> Self {
-        // Below the ports that the system gives to outgoing connections: it is still free for the second
-        // start.
-        let port = (20_000..30_000)
-            .skip(std::process::id() as usize % 5_000)
-            .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok_and(|_| claim(*port)))
-            .expect("a free port");
-        let mut server = Self {
-            folder: tempfile::tempdir().unwrap(),
-            port,
-            process: None,
-        };
-        server.serve();
-        let database = Database::of(&format!("{}/postgres", server.url()));
-        eventually("PostgreSQL serves", || database.answers().then_some(()));
-        server
-    }
-
-    fn url(&self) -> String {
-        format!(
-            "postgres://postgres:{}@127.0.0.1:{}",
-            from_tests_run("SG_TEST_PG_PASSWORD"),
-            self.port
-        )
-    }
-
-    fn serve(&mut self) {
-        from_tests_run("SG_TEST_PG_BIN");
-        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres"));
-        command.arg(self.folder.path()).arg(self.port.to_string());
-        // An unoptimised build spends 100 ms of CPU on each SCRAM login. Ten at once, on a busy machine, would be
-        // the outage.
-        command.env("SG_TEST_PG_AUTH", "password");
-        self.process = Some(Process::start(&mut command));
-    }
-
-    /// Kills it and all that it started, and returns when they are gone.
-    fn kill(&mut self) {
-        let Some(mut server) = self.process.take() else {
-            return;
-        };
-        // The parent first: it would start others in their place.
-        let mut workers = children(server.id());
-        server.signal("KILL");
-        server.wait();
-        workers.extend(children(server.id()));
-        for worker in &workers {
-            process::signal(*worker, "KILL");
-        }
-        eventually("PostgreSQL is gone", || {
-            workers.iter().all(|worker| is_gone(*worker)).then_some(())
-        });
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// Whether no other test of this process has taken the port.
-fn claim(port: u16) -> bool {
-    static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    let mut taken = TAKEN.lock().unwrap();
-    let free = !taken.contains(&port);
-    taken.push(port);
-    free
-}
-
-/// The processes that this one has started.
-fn children(parent: u32) -> Vec<u32> {
-    let ids = std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter(|id| stat(*id).is_some_and(|(_, found)| found == parent))
-        .collect()
-}
-
-/// A process's state and parent.
-fn stat(id: u32) -> Option<(char, u32)> {
-    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // The second column is the name in parentheses, which may hold anything.
-    let mut columns = text.rsplit_once(") ")?.1.split(' ');
-    Some((
-        columns.next()?.chars().next()?,
-        columns.next()?.parse().ok()?,
-    ))
-}
-
-fn is_gone(id: u32) -> bool {
-    stat(id).is_none_or(|(state, _)| state == 'Z')
 }

@@ -8,6 +8,8 @@ pub mod database;
 pub mod django;
 pub mod gateway;
 pub mod http;
+pub mod pgbouncer;
+pub mod postgres_server;
 pub mod process;
 pub mod python_upstream;
 pub mod rows;
@@ -22,6 +24,8 @@ pub use self::{
     django::{Django, Release},
     gateway::Gateway,
     http::{Answer, Ask, Connection},
+    pgbouncer::PgBouncer,
+    postgres_server::PostgresServer,
     process::Process,
     python_upstream::PythonUpstream,
     scene::Scene,

@@ -161,6 +161,8 @@ async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError>
         deadline: Duration::from_secs(3600),
         connections,
         write_connections: 1,
+        pooled: false,
+        accept_replica: false,
         session_data: 1024,
         lookup_queue: 1000,
         session_queue: 1,

@@ -236,6 +236,8 @@ async fn run(
         deadline: Duration::from_millis(300),
         connections: 1,
         write_connections: 2,
+        pooled: false,
+        accept_replica: false,
         session_data: 1024,
         lookup_queue: 1,
         session_queue: 2,

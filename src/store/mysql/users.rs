@@ -6,7 +6,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::{PROOF, fault, proven};
+use super::{fault, proven};
 use crate::{
     django::{KeyKind, UserKey},
     store::{
@@ -30,7 +30,7 @@ pub(super) struct Users {
 }
 
 impl Users {
-    pub(super) fn new(options: &UserOptions, shape: &UserShape) -> Self {
+    pub(super) fn new(options: &UserOptions, shape: &UserShape, proof: &str) -> Self {
         let quote = |name: &str| quoted(name, '`');
         let (table, key) = (quote(&options.table), quote(&options.key));
         let spelt = |key: &str| match shape.key {
@@ -44,7 +44,7 @@ impl Users {
         let condition = shape.condition.as_deref().unwrap_or("TRUE");
         let rows = padded_statements(|marks| {
             format!(
-                "SELECT {PROOF}, NULL, NULL, NULL UNION ALL \
+                "SELECT {proof}, NULL, NULL, NULL UNION ALL \
                  SELECT NULL, {}, {password}, ({condition}) IS TRUE FROM {table} WHERE {key} IN ({marks})",
                 spelt(&key)
             )
@@ -59,7 +59,7 @@ impl Users {
             let nothing = ", NULL".repeat(options.columns.len());
             let statements = padded_statements(|marks| {
                 format!(
-                    "SELECT {PROOF}, NULL{nothing} UNION ALL \
+                    "SELECT {proof}, NULL{nothing} UNION ALL \
                      SELECT NULL, {}{told} FROM {table} WHERE {key} IN ({marks})",
                     spelt(&key)
                 )
@@ -72,7 +72,7 @@ impl Users {
             let member = format!("m.{}", quote(member));
             padded_statements(|marks| {
                 format!(
-                    "SELECT {PROOF}, NULL, NULL UNION ALL \
+                    "SELECT {proof}, NULL, NULL UNION ALL \
                      SELECT NULL, {}, g.name FROM {members} m JOIN {groups} g ON g.id = m.group_id \
                      WHERE {member} IN ({marks})",
                     spelt(&member)

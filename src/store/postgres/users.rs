@@ -6,14 +6,17 @@ use sqlx::{
     query::Query,
 };
 
-use super::{READ_ONLY, fault, proven};
+use super::{
+    fault, proven,
+    terms::{Statement, Terms},
+};
 use crate::{
     django::{KeyKind, UserKey},
     store::{
         Fault, Found, Proof, UserOptions, UserRow, Wanted,
         details::{Gathered, json_claim},
         shape::{ColumnKind, UserShape},
-        sql::{Sql, quoted},
+        sql::quoted,
     },
 };
 
@@ -21,16 +24,17 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Users {
     kind: KeyKind,
-    rows: Sql,
-    one: Sql,
+    rows: Statement,
+    one: Statement,
     /// The columns and groups that routes ask for.
-    columns: Option<(Sql, Vec<ColumnKind>)>,
-    groups: Option<Sql>,
+    columns: Option<(Statement, Vec<ColumnKind>)>,
+    groups: Option<Statement>,
 }
 
 impl Users {
-    pub(super) fn new(options: &UserOptions, shape: &UserShape) -> Self {
+    pub(super) fn new(terms: &Terms, options: &UserOptions, shape: &UserShape) -> Self {
         let quote = |name: &str| quoted(name, '"');
+        let read_only = terms.read_only;
         let (table, key) = (quote(&options.table), quote(&options.key));
         // Integers go as they are, everything else as text.
         let (keys, one, spelt) = match shape.key {
@@ -52,27 +56,27 @@ impl Users {
                 .collect();
             let nothing = ", NULL".repeat(options.columns.len());
             let sql = format!(
-                "SELECT {READ_ONLY}, NULL{nothing} UNION ALL \
+                "SELECT {read_only}, NULL{nothing} UNION ALL \
                  SELECT NULL, {key}{spelt}{told} FROM {table} WHERE {key} = ANY({keys})"
             );
-            (Sql::new(sql), shape.columns.clone())
+            (terms.statement(sql), shape.columns.clone())
         });
         let groups = options.groups.as_ref().zip(shape.member.as_ref());
         let groups = groups.map(|((members, groups), member)| {
             let (members, groups, member) = (quote(members), quote(groups), quote(member));
-            Sql::new(format!(
-                "SELECT {READ_ONLY}, NULL, NULL UNION ALL \
+            terms.statement(format!(
+                "SELECT {read_only}, NULL, NULL UNION ALL \
                  SELECT NULL, m.{member}{spelt}, g.name::text FROM {members} m \
                  JOIN {groups} g ON g.id = m.group_id WHERE m.{member} = ANY({keys})"
             ))
         });
         Self {
             kind: shape.key,
-            rows: Sql::new(format!(
-                "SELECT NULL, NULL, NULL, {READ_ONLY} UNION ALL \
+            rows: terms.statement(format!(
+                "SELECT NULL, NULL, NULL, {read_only} UNION ALL \
                  SELECT {row}, NULL FROM {table} WHERE {key} = ANY({keys})"
             )),
-            one: Sql::new(format!("SELECT {row} FROM {table} WHERE {key} = {one}")),
+            one: terms.statement(format!("SELECT {row} FROM {table} WHERE {key} = {one}")),
             columns,
             groups,
         }
@@ -112,7 +116,7 @@ impl Users {
         connection: &mut PgConnection,
         key: &UserKey,
     ) -> Result<Option<UserRow>, Fault> {
-        let query = sqlx::query(self.one.text());
+        let query = self.one.query();
         let query = match key {
             UserKey::Integer(key) => query.bind(*key),
             key => query.bind(key.to_string()),
@@ -158,8 +162,8 @@ impl Users {
         Ok(proof)
     }
 
-    fn bind<'q>(&self, sql: &Sql, keys: &[UserKey]) -> Query<'q, Driver, PgArguments> {
-        let query = sqlx::query(sql.text());
+    fn bind<'q>(&self, sql: &Statement, keys: &[UserKey]) -> Query<'q, Driver, PgArguments> {
+        let query = sql.query();
         match self.kind {
             KeyKind::Integer => {
                 let integer = |key: &UserKey| match key {

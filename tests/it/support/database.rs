@@ -112,6 +112,17 @@ impl Database {
         &self.url
     }
 
+    /// The last part of its address: its name in a server.
+    pub fn name(&self) -> &str {
+        self.url.rsplit('/').next().unwrap()
+    }
+
+    /// The port of its server.
+    pub fn server_port(&self) -> u16 {
+        let (server, _) = self.url.rsplit_once('/').unwrap();
+        server.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
     pub fn engine(&self) -> Engine {
         self.engine
     }
@@ -192,6 +203,16 @@ impl Database {
             connection.close().await;
             found
         })
+    }
+
+    /// A connection that stays open.
+    pub fn open(&self) -> Open {
+        let runtime = runtime();
+        let connection = runtime.block_on(self.connect()).unwrap();
+        Open {
+            runtime,
+            connection,
+        }
     }
 
     /// Whether the server can be asked something now.
@@ -298,6 +319,25 @@ impl Transaction<'_> {
     pub fn run(&mut self, sql: &str) {
         let run = self.connection.run(sql);
         self.database.block_on(run).unwrap();
+    }
+}
+
+/// A connection that stays open until this is dropped.
+pub struct Open {
+    runtime: tokio::runtime::Runtime,
+    connection: Connection,
+}
+
+impl Open {
+    /// Runs statements.
+    #[track_caller]
+    pub fn execute(&mut self, sql: &str) {
+        self.try_execute(sql).unwrap();
+    }
+
+    /// Runs statements that may fail.
+    pub fn try_execute(&mut self, sql: &str) -> sqlx::Result<()> {
+        self.runtime.block_on(self.connection.run(sql))
     }
 }
 

@@ -53,11 +53,11 @@ impl Process {
                 return rest.1.to_owned();
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "no {text:?} in the output:\n{}",
-                lines.join("\n")
-            );
+            if left.is_zero() {
+                let output = lines.join("\n");
+                drop(lines);
+                panic!("no {text:?} in the output:\n{output}");
+            }
             lines = self.output.more.wait_timeout(lines, left).unwrap().0;
         }
     }

@@ -101,6 +101,13 @@ impl Upstream {
         Self::listen(Arc::new(handler), serve_or_give_up)
     }
 
+    /// The same without keeping what it has seen, for many requests.
+    pub fn forgetful(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+        Self::listen(Arc::new(handler), |stream, shared| {
+            let _ = serve(stream, shared, false);
+        })
+    }
+
     /// Does with each connection what `handler` says.
     pub fn raw(handler: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         Self::listen(Arc::new(|_| reply(200)), move |stream, _| handler(stream))
@@ -199,15 +206,17 @@ impl Drop for Upstream {
 
 /// A connection that breaks is nothing to complain about: the gateway may close it.
 fn serve_or_give_up(stream: TcpStream, shared: &Shared) {
-    let _ = serve(stream, shared);
+    let _ = serve(stream, shared, true);
 }
 
-fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+fn serve(stream: TcpStream, shared: &Shared, keeps: bool) -> std::io::Result<()> {
     let mut writer = stream.try_clone()?;
     let mut reader = BufReader::new(stream);
     loop {
         let seen = receive(&mut reader)?;
-        shared.seen.lock().unwrap().push(seen.clone());
+        if keeps {
+            shared.seen.lock().unwrap().push(seen.clone());
+        }
         let handler = Arc::clone(&shared.handler.lock().unwrap());
         let reply = handler(&seen);
         writer.write_all(&reply.bytes(&seen.method))?;
