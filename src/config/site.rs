@@ -62,6 +62,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
     let user_table = table.table("user", &keys::USER);
     let user = read_user(&user_table);
     check_user(table, &user_table, verify);
+    check_where(&user_table, database.as_ref());
     let backends = table.read("backends", default_backends(), read_backends);
     let release = table.read("release", (4, 2), |value| {
         value.parse("a text such as \"4.2\"", value::release)
@@ -142,15 +143,17 @@ fn read_user(table: &Table<'_>) -> User {
     let name = |key, default: &str, parse: fn(&str) -> value::Parsed<String>| {
         table.read(key, default.to_owned(), |value| value.parse("text", parse))
     };
-    let default_groups = || ("auth_user_groups".to_owned(), "auth_group".to_owned());
+    let user_table = name("table", "auth_user", value::table);
+    // As Django names the table of a many-to-many field (`ManyToManyField._get_m2m_db_table`).
+    let default_groups = (format!("{user_table}_groups"), "auth_group".to_owned());
     User {
-        table: name("table", "auth_user", value::table),
+        table: user_table,
         key: name("key", "id", value::column),
         password: name("password", "password", value::column),
         condition: table.value("where").and_then(|value| {
             value.parse("an SQL condition such as \"is_active\"", value::condition)
         }),
-        groups: table.read("groups", default_groups(), |value| {
+        groups: table.read("groups", default_groups, |value| {
             let expected = "two tables: that of the memberships, and that of the groups";
             let mut tables = value.list(expected, value::table)?.into_iter();
             match (tables.next(), tables.next(), tables.next()) {
@@ -227,6 +230,28 @@ fn check_server(django: &Table<'_>, database: Option<&Database>, accept_replica:
             "replica",
             "with replica = \"accepted\" a logout counts only when the server that answers has heard of it",
         );
+    }
+}
+
+/// What of `where` means another thing than it seems to.
+fn check_where(user: &Table<'_>, database: Option<&Database>) {
+    let Some(value) = user.value("where") else {
+        return;
+    };
+    let condition = value.as_text().unwrap_or_default();
+    // To PostgreSQL it is a name, whatever the columns are.
+    let is_a_name = matches!(database, None | Some(Database::Postgres(_)));
+    if !is_a_name && condition.contains('"') {
+        let why = "a name in double quotes that no column has is taken for a text by this database";
+        value.problem(
+            why,
+            Some("write names that need quotes as `name`".to_owned()),
+        );
+    }
+    if !condition.contains("is_active") {
+        let sentence = "\"where\" in [django.user] takes the place of is_active, and does not mention it: users who \
+                        are not active are logged in";
+        user.context.report.remark(value.at, sentence);
     }
 }
 

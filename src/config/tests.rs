@@ -2,6 +2,7 @@
 
 mod files;
 mod signing;
+mod users;
 
 use super::*;
 

@@ -443,19 +443,39 @@ pub(super) fn column(text: &str) -> Parsed<String> {
 }
 
 /// An SQL condition. It is the operator's own, so this finds slips, not attacks: what would end the statement,
-/// hide the rest of it, or be taken for a parameter.
+/// leave the parentheses around it, hide the rest of it, or be taken for a parameter.
 pub(super) fn condition(text: &str) -> Parsed<String> {
     let foreign = [";", "--", "/*", "#", "?", "$", "\\", "\0"];
     let is_good = !text.trim().is_empty()
         && !foreign.iter().any(|part| text.contains(part))
-        && text.matches('\'').count().is_multiple_of(2)
-        && text.matches('(').count() == text.matches(')').count();
+        && !text.replace("::", "").contains(':')
+        && is_closed(text);
     accept(
         text,
         is_good,
-        "is not an SQL condition such as is_active AND NOT is_locked; it has no ; -- /* # ? $ or \\, and \
-         closes its quotes and parentheses",
+        "is not an SQL condition such as is_active AND NOT is_locked; it has no ; -- /* # ? $ \\ and single :, \
+         and closes its quotes and parentheses",
     )
+}
+
+/// Whether each parenthesis that is closed was opened, and each that is opened and each quote is closed.
+fn is_closed(sql: &str) -> bool {
+    let mut depth = 0_usize;
+    let mut quote = None;
+    for letter in sql.chars() {
+        match (quote, letter) {
+            (Some(open), letter) if open == letter => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"' | '`') => quote = Some(letter),
+            (None, '(') => depth += 1,
+            (None, ')') => match depth.checked_sub(1) {
+                Some(outer) => depth = outer,
+                None => return false,
+            },
+            (None, _) => {}
+        }
+    }
+    depth == 0 && quote.is_none()
 }
 
 fn is_identifier(name: &str) -> bool {
