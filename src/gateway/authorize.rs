@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 use super::{
     admit::Admitted,
     resolve::{Caller, Resolution},
-    respond::Refusal,
+    respond::{Refusal, prefers_html},
 };
 use crate::{
     config::{Require, Route, SessionMode},
@@ -15,6 +15,10 @@ use crate::{
 };
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Longest redirect to a login page: gunicorn takes request lines up to 4094 bytes, and proxies keep an answer's
+/// head in 4 KiB.
+const MAX_LOCATION: usize = 3800;
 
 /// Why a request goes no further.
 #[derive(Debug)]
@@ -209,7 +213,12 @@ fn needs_login(route: &Route, parts: &Parts, admitted: &Admitted) -> Denied {
     }
     next.push_str(&safe_next(&admitted.path, admitted.query.as_deref()));
     let separator = if login_url.contains('?') { '&' } else { '?' };
-    Denied::LoginPage(format!("{login_url}{separator}next={next}"))
+    let location = format!("{login_url}{separator}next={next}");
+    // Part of an address could mean another thing than the whole.
+    Denied::LoginPage(match location.len() {
+        ..=MAX_LOCATION => location,
+        _ => login_url.to_owned(),
+    })
 }
 
 /// Whether a browser loads a page, so that a redirect makes sense: docs/configuration.md has the table.
@@ -221,13 +230,10 @@ fn is_page_load(parts: &Parts) -> bool {
     if let Some(mode) = headers.get("sec-fetch-mode") {
         return mode == "navigate";
     }
-    let is_script = headers
-        .get("x-requested-with")
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
-    let accepts_html = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.to_ascii_lowercase().contains("text/html"));
-    accepts_html && !is_script
+    // Browsers of before 2023, and programs. A script would put the login page where it wanted a part of a page.
+    let is_script = headers.contains_key("hx-request")
+        || headers
+            .get("x-requested-with")
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"xmlhttprequest"));
+    !is_script && prefers_html(headers.get_all(header::ACCEPT))
 }

@@ -173,7 +173,7 @@ fn title(code: Code) -> &'static str {
 
 /// Whether `text/html` is named with a higher weight than JSON (RFC 9110, section 12.5.1). A wildcard speaks
 /// for JSON, which is what programs want.
-fn prefers_html(accept: &[HeaderValue]) -> bool {
+pub fn prefers_html<'a>(accept: impl IntoIterator<Item = &'a HeaderValue>) -> bool {
     let (mut html, mut json) = (0.0_f32, 0.0_f32);
     for value in accept {
         let Ok(value) = value.to_str() else { continue };
