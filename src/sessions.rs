@@ -18,7 +18,8 @@ use crate::{
     assertion::{self, Opaque},
     config::{Config, Forward, Protected},
     django::{
-        self, Account, AuthHash, Codec, Lifetime, Settings, Standing, Unreadable, UserKey, Verify,
+        self, Account, AuthHash, Codec, KeyKind, Lifetime, Settings, Standing, Unreadable, UserKey,
+        Verify,
     },
     session::{Session, SessionKey},
     store::{self, LookupError, RowData, SessionRow, Store, User, UserDetails, UserRow},
@@ -265,9 +266,8 @@ impl Site {
         let latest = self.memo.latest(&key);
         let user_key = match self.settings.verify {
             Verify::Off => None,
-            Verify::User | Verify::ActiveOnly => {
-                latest.and_then(|derived| self.store.user_key(&derived.login.as_ref()?.user_id))
-            }
+            Verify::User | Verify::ActiveOnly => latest
+                .and_then(|derived| self.store.user_key(&derived.login.as_ref()?.user_id).ok()?),
         };
         let Some(user_key) = user_key else {
             return Ok((self.store.session(key, until).await?, None));
@@ -337,9 +337,12 @@ impl Site {
             return Ok(Login::Nobody);
         };
         if self.settings.verify == Verify::Off {
-            return Ok(Login::User(self.current_user(login.user_id.clone(), None)));
+            // Longer ones are no keys, and would make a token too large.
+            let id = UserKey::parse(KeyKind::Text, &login.user_id);
+            let user = id.map(|id| self.current_user(id.to_string(), None));
+            return Ok(user.map_or(Login::Nobody, Login::User));
         }
-        let Some(key) = self.store.user_key(&login.user_id) else {
+        let Some(key) = self.store.user_key(&login.user_id)? else {
             return Ok(Login::Nobody);
         };
         let logged_in = |user: User| self.current_user(key.to_string(), user.details);
@@ -412,7 +415,7 @@ impl Site {
     /// batch.
     fn user_of(&self, session: &Session) -> Option<(django::Login, UserKey)> {
         let login = self.login_of(session)?;
-        let key = self.store.user_key(&login.user_id)?;
+        let key = self.store.user_key(&login.user_id).ok()??;
         Some((login, key))
     }
 }

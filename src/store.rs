@@ -148,6 +148,8 @@ pub struct UserOptions {
     pub condition: Option<String>,
     /// The columns that routes ask for.
     pub columns: Vec<String>,
+    /// Longer texts in them are cut behind this many characters: no upstream takes a header as long.
+    pub told_bytes: usize,
     /// The membership table and the group table, where a route asks for groups.
     pub groups: Option<(String, String)>,
 }
@@ -190,6 +192,12 @@ impl UserOptions {
             password,
             condition: condition.clone(),
             columns: config.user_columns(),
+            told_bytes: config
+                .upstreams
+                .iter()
+                .map(|upstream| upstream.max_header_bytes)
+                .max()
+                .map_or(0, |most| most + 1),
             groups: config.reads_groups().then(|| groups.clone()),
         })
     }
@@ -321,10 +329,16 @@ impl Store {
     }
 
     /// The key that a session's `_auth_user_id` names in the user table's key column; `None` for what that
-    /// column cannot hold, and before the first connection has seen the table.
-    pub fn user_key(&self, id: &str) -> Option<UserKey> {
-        let shape = self.state.shape()?;
-        UserKey::parse(shape.users.as_ref()?.key, id)
+    /// column cannot hold.
+    ///
+    /// # Errors
+    ///
+    /// No connection has seen the table yet.
+    pub fn user_key(&self, id: &str) -> Result<Option<UserKey>, LookupError> {
+        let shape = self.state.shape();
+        let users = shape.as_ref().and_then(|shape| shape.users.as_ref());
+        let kind = users.ok_or(LookupError::Unavailable)?.key;
+        Ok(UserKey::parse(kind, id))
     }
 
     /// Carries out one plan on the row of `key`, or without a row to start from. The work goes on when the

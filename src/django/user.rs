@@ -37,13 +37,35 @@ impl UserKey {
     pub fn parse(kind: KeyKind, id: &str) -> Option<Self> {
         match kind {
             KeyKind::Integer => integer_key(id).map(Self::Integer),
-            KeyKind::Uuid => Uuid::try_parse(id).ok().map(Self::Uuid),
+            KeyKind::Uuid => uuid_key(id).map(Self::Uuid),
             KeyKind::Text => {
                 let is_storable = !id.contains('\0') && id.chars().nth(LONGEST_TEXT).is_none();
                 is_storable.then(|| Self::Text(id.into()))
             }
         }
     }
+
+    /// What kind of column it is a key of.
+    pub fn kind(&self) -> KeyKind {
+        match self {
+            Self::Integer(_) => KeyKind::Integer,
+            Self::Uuid(_) => KeyKind::Uuid,
+            Self::Text(_) => KeyKind::Text,
+        }
+    }
+}
+
+/// A UUID as Python's `uuid.UUID(hex)` takes it (CPython `Lib/uuid.py`): without `urn:` and `uuid:`, braces
+/// around it and all hyphens, 32 hexadecimal digits are left.
+fn uuid_key(id: &str) -> Option<Uuid> {
+    // Longer than any spelling that somebody uses.
+    if id.len() > 64 {
+        return None;
+    }
+    let digits = id.replace("urn:", "").replace("uuid:", "");
+    let digits = digits.trim_matches(['{', '}']).replace('-', "");
+    let is_hex = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_hex.then(|| Uuid::try_parse(&digits).ok()).flatten()
 }
 
 impl fmt::Display for UserKey {
@@ -73,11 +95,22 @@ mod tests {
             uuid.to_uppercase(),
             uuid.replace('-', ""),
             format!("{{{uuid}}}"),
+            format!("{{{}}}", uuid.replace('-', "")),
             format!("urn:uuid:{uuid}"),
+            uuid.replace("4a8e-", "4-a8e"),
         ] {
             assert_eq!(parse(KeyKind::Uuid, &spelling).as_deref(), Some(uuid));
         }
-        assert_eq!(parse(KeyKind::Uuid, "42"), None);
+        for other in [
+            "42",
+            "",
+            &uuid[1..],
+            &format!(" {uuid}"),
+            &uuid.replace('5', "g"),
+        ] {
+            assert_eq!(parse(KeyKind::Uuid, other), None, "{other}");
+        }
+        assert_eq!(parse(KeyKind::Uuid, &"-".repeat(1 << 20)), None);
         assert_eq!(parse(KeyKind::Text, "Alice ").as_deref(), Some("Alice "));
         assert_eq!(parse(KeyKind::Text, "a\0"), None);
         assert_eq!(parse(KeyKind::Text, &"a".repeat(256)), None);

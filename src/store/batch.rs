@@ -222,8 +222,9 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    /// One statement; a second try, on a fresh connection, where the connection was an old one that broke, or
-    /// where a server answered that may not be believed. A locked file (SQLite) is tried again until the end.
+    /// One statement; a second try, on a fresh connection, where the connection was an old one that broke or
+    /// that knows the tables as they were, or where a server answered that may not be believed. A locked file
+    /// (SQLite) is tried again until the end.
     async fn fetch(&mut self, wanted: &Wanted, until: Instant) -> Result<Found, LookupError> {
         let mut second = false;
         loop {
@@ -238,7 +239,11 @@ impl<B: Backend> Worker<B> {
             self.state.failed(&fault);
             match fault {
                 Fault::Busy | Fault::Retry => {}
-                Fault::Away(_) | Fault::ReadOnly | Fault::Altered if !second => second = true,
+                Fault::Away(_) | Fault::ReadOnly | Fault::Altered | Fault::Refused(_)
+                    if !second =>
+                {
+                    second = true;
+                }
                 _ => return Err(LookupError::Unavailable),
             }
         }
@@ -253,6 +258,9 @@ impl<B: Backend> Worker<B> {
                 Instant::now(),
             ),
         };
+        if !self.backend.shape(&connection).fits(&wanted.users) {
+            return Err(Fault::Altered);
+        }
         let answer = self
             .backend
             .lookup(&mut connection, wanted, Utc::now())
@@ -264,7 +272,7 @@ impl<B: Backend> Worker<B> {
             }
             Ok((_, Proof::ReadOnly)) => Err(Fault::ReadOnly),
             Err(fault) => {
-                if !fault.breaks_connection() {
+                if !fault.breaks_connection() && !matches!(fault, Fault::Refused(_)) {
                     self.connection = Some((connection, since));
                 }
                 Err(fault)

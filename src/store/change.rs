@@ -230,6 +230,7 @@ impl<B: Backend> Changer<B> {
     ) -> Result<P::Answer, ChangeError> {
         // Whoever had to wait for others of this session, and then runs out of time, met a busy session.
         let mut contended = waited;
+        let mut second = false;
         let Ok(Ok(_permit)) = timeout_at(until, self.permits.acquire()).await else {
             return Err(if contended {
                 ChangeError::Busy
@@ -262,6 +263,11 @@ impl<B: Backend> Changer<B> {
                     contended = true;
                     tokio::time::sleep(PAUSE).await;
                 }
+                // Idle connections may know the tables as they were before a migration.
+                Fault::Refused(_) if !second => {
+                    second = true;
+                    self.forget_idle();
+                }
                 Fault::Retry => return Err(ChangeError::Busy),
                 Fault::Timeout if contended => return Err(ChangeError::Busy),
                 fault => {
@@ -289,6 +295,14 @@ impl<B: Backend> Changer<B> {
                 None => None,
             };
             let user = match plan.user(row.as_ref()) {
+                Some(key)
+                    if !self
+                        .backend
+                        .shape(connection)
+                        .fits(std::slice::from_ref(&key)) =>
+                {
+                    return Err(Fault::Altered);
+                }
                 Some(key) => self.backend.user(connection, &key).await?,
                 None => None,
             };
@@ -508,6 +522,11 @@ impl<B: Backend> Changer<B> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(pooled);
+    }
+
+    fn forget_idle(&self) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.clear();
     }
 }
 

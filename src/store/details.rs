@@ -2,8 +2,14 @@
 
 use std::{collections::HashMap, fmt};
 
+use chrono::Timelike;
+use uuid::Uuid;
+
 use super::shape::ColumnKind;
-use crate::{django::UserKey, json};
+use crate::{
+    django::{UserKey, parse_sqlite_text},
+    json,
+};
 
 /// Deepest nesting of a column that holds JSON.
 const MAX_NESTING: usize = 32;
@@ -51,22 +57,66 @@ impl Gathered {
     pub(super) fn finish(self) -> impl Iterator<Item = (UserKey, UserDetails)> {
         self.0.into_iter().map(|(key, mut details)| {
             details.groups.sort_unstable();
+            details.groups.dedup();
             (key, details)
         })
     }
 }
 
-/// A column that the database spells as JSON, as a claim holds it: `None` for null, and for what strict JSON
-/// cannot hold.
+/// A column that the database spells as JSON, as a claim holds it: `None` for null, and for what a claim cannot
+/// hold. The same value is spelt in the same way whatever the database.
 pub(super) fn json_claim(text: &str, kind: ColumnKind) -> Option<Box<str>> {
-    let canonical = json::canonical(text, MAX_NESTING).ok()?;
-    let claim = match (kind, canonical.as_str()) {
+    let claim = match kind {
+        ColumnKind::Number => number(text)?,
+        ColumnKind::Boolean | ColumnKind::Time | ColumnKind::Uuid | ColumnKind::Text => {
+            json::canonical(text, MAX_NESTING).ok()?
+        }
+    };
+    let claim = match (kind, claim.as_str()) {
         (_, "null") => return None,
         (ColumnKind::Boolean, "0") => "false".to_owned(),
         (ColumnKind::Boolean, "1") => "true".to_owned(),
-        _ => canonical,
+        (ColumnKind::Time, text) => moment(&json::string(text)?)?,
+        (ColumnKind::Uuid, text) => with_hyphens(text).unwrap_or(claim),
+        _ => claim,
     };
     Some(claim.into())
+}
+
+/// A number with all its digits, which a decimal column has more of than a double, but without zeros at the end
+/// of its fraction: databases keep different numbers of them. Words that stand for no number are none.
+fn number(text: &str) -> Option<String> {
+    let is_portable = json::scan_value(text) == Ok(true);
+    let is_number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    if !is_portable || !is_number {
+        return None;
+    }
+    let digits = match text.contains(['e', 'E']) {
+        true => json::canonical(text, MAX_NESTING).ok()?,
+        false => text.to_owned(),
+    };
+    if digits.contains('.') && !digits.contains('e') {
+        let short = digits.trim_end_matches('0').trim_end_matches('.');
+        return Some(if short == "-0" { "0" } else { short }.to_owned());
+    }
+    Some(digits)
+}
+
+/// A moment as RFC 3339 has it, in UTC, with microseconds where there are some.
+fn moment(text: &str) -> Option<String> {
+    let time = parse_sqlite_text(text)?;
+    let format = match time.nanosecond() {
+        0 => "\"%Y-%m-%dT%H:%M:%SZ\"",
+        _ => "\"%Y-%m-%dT%H:%M:%S%.6fZ\"",
+    };
+    Some(time.format(format).to_string())
+}
+
+/// A UUID that is kept without hyphens.
+fn with_hyphens(json: &str) -> Option<String> {
+    let text = json.strip_prefix('"')?.strip_suffix('"')?;
+    let uuid = Uuid::try_parse(text).ok()?;
+    Some(format!("\"{}\"", uuid.hyphenated()))
 }
 
 #[cfg(test)]
@@ -85,7 +135,87 @@ mod tests {
             Some("\"Jos\\u00e9\"")
         );
         assert_eq!(told("null", ColumnKind::Text), None);
-        assert_eq!(told("NaN", ColumnKind::Number), None);
+    }
+
+    #[test]
+    fn a_number_keeps_its_digits_but_no_zeros_behind() {
+        let told = |text: &str| json_claim(text, ColumnKind::Number).map(String::from);
+        for (text, number) in [
+            ("1", "1"),
+            ("-7", "-7"),
+            ("10", "10"),
+            ("12.50", "12.5"),
+            ("12.00", "12"),
+            ("0.0", "0"),
+            ("-0.0", "0"),
+            ("100.0", "100"),
+            (
+                "12345678901234567890.123456789012345678",
+                "12345678901234567890.123456789012345678",
+            ),
+            (
+                "123456789012345678901234567890",
+                "123456789012345678901234567890",
+            ),
+            ("1e+20", "1e+20"),
+            ("1.0e+20", "1e+20"),
+            ("1e15", "1000000000000000"),
+            ("1.5E-7", "1.5e-07"),
+        ] {
+            assert_eq!(told(text).as_deref(), Some(number), "{text}");
+        }
+        for none in [
+            "null",
+            "NaN",
+            "\"NaN\"",
+            "\"Infinity\"",
+            "1e999",
+            "",
+            "[1]",
+            "true",
+        ] {
+            assert_eq!(told(none), None, "{none}");
+        }
+        assert_eq!(told(&"9".repeat(5000)), None);
+    }
+
+    #[test]
+    fn a_moment_is_told_in_utc() {
+        let told = |text: &str| json_claim(text, ColumnKind::Time).map(String::from);
+        for (text, moment) in [
+            (
+                "2026-11-22T23:42:17.123456+00:00",
+                "2026-11-22T23:42:17.123456Z",
+            ),
+            ("2026-11-22T23:42:17.5+00:00", "2026-11-22T23:42:17.500000Z"),
+            ("2026-11-23T05:27:17+05:45", "2026-11-22T23:42:17Z"),
+            ("2026-11-22 23:42:17.123456", "2026-11-22T23:42:17.123456Z"),
+            ("2026-11-22 23:42:17", "2026-11-22T23:42:17Z"),
+            ("2026-11-22T23:42:17", "2026-11-22T23:42:17Z"),
+        ] {
+            let moment = format!("\"{moment}\"");
+            assert_eq!(told(&format!("\"{text}\"")), Some(moment), "{text}");
+        }
+        for none in [
+            "infinity",
+            "-infinity",
+            "0044-03-15T00:00:00+00:00 BC",
+            "12026-11-22T23:42:17+00:00",
+            "soon",
+            "",
+        ] {
+            assert_eq!(told(&format!("\"{none}\"")), None, "{none}");
+        }
+        assert_eq!(told("1795390937"), None);
+    }
+
+    #[test]
+    fn a_uuid_is_told_with_hyphens() {
+        let told = |text: &str| json_claim(text, ColumnKind::Uuid).map(String::from);
+        let uuid = "\"5f0c1ce0-7f3a-4a8e-9d55-1d5cf14a3a54\"";
+        assert_eq!(told(uuid).as_deref(), Some(uuid));
+        assert_eq!(told(&uuid.replace('-', "")).as_deref(), Some(uuid));
+        assert_eq!(told("\"no uuid\"").as_deref(), Some("\"no uuid\""));
     }
 
     #[test]

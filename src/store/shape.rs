@@ -1,8 +1,8 @@
 //! What the tables look like: looked up by each new connection, so that a migration is noticed.
 
-use crate::django::KeyKind;
+use crate::django::{KeyKind, UserKey};
 
-use super::{Fault, Options, UserOptions};
+use super::{Fault, Options, UserOptions, sql::quoted};
 
 /// A column, as the catalogue has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub struct UserShape {
     pub key: KeyKind,
     /// The key column's declared type.
     pub key_type: String,
-    /// The SQL condition that a user must satisfy, if there is one.
-    pub condition: Option<String>,
+    /// Whether there is a column `is_active`.
+    pub has_is_active: bool,
     /// The columns that routes ask for, in the order of [`UserOptions::columns`].
     pub columns: Vec<ColumnKind>,
     /// The column of the membership table that points at the user.
@@ -46,9 +46,11 @@ pub enum ColumnKind {
     Boolean,
     /// A number.
     Number,
-    /// A point in time: text in the form of RFC 3339, where the column's type says so.
+    /// A point in time: text in the form of RFC 3339, in UTC.
     Time,
-    /// Text.
+    /// Text with hyphens, also where the database keeps digits only.
+    Uuid,
+    /// Whatever the database has: mostly text.
     Text,
 }
 
@@ -101,6 +103,13 @@ impl Shape {
         };
         Ok(Self { no_insert, users })
     }
+
+    /// Whether all these keys are of the kind that the user table's key column holds. Others were made for the
+    /// table as it was before a migration, or after one that this connection has not seen.
+    pub fn fits(&self, keys: &[UserKey]) -> bool {
+        let kind = self.users.as_ref().map(|users| users.key);
+        keys.iter().all(|key| Some(key.kind()) == kind)
+    }
 }
 
 impl UserShape {
@@ -121,14 +130,16 @@ impl UserShape {
         if let Some(password) = &options.password {
             find(table, users, password)?;
         }
-        // A user without this attribute counts as active (`ModelBackend.user_can_authenticate`).
-        let has_is_active = users.iter().any(|column| column.name == "is_active");
-        let condition = match &options.condition {
-            Some(condition) => Some(condition.clone()),
-            None => has_is_active.then(|| "is_active".to_owned()),
-        };
         let columns = options.columns.iter();
-        let columns = columns.map(|name| Ok(column_kind(&find(table, users, name)?.declared)));
+        let columns = columns.map(|name| {
+            let column = find(table, users, name)?;
+            column_kind(&column.declared).ok_or_else(|| {
+                Fault::Refused(format!(
+                    "the column {name} of {table} is of type {}: bytes are not told to an upstream",
+                    column.declared
+                ))
+            })
+        });
         let member = match &options.groups {
             None => None,
             Some((members_table, _)) => {
@@ -139,10 +150,30 @@ impl UserShape {
         Ok(Self {
             key: kind,
             key_type: key.declared.clone(),
-            condition,
+            has_is_active: users.iter().any(|column| column.name == "is_active"),
             columns: columns.collect::<Result<_, Fault>>()?,
             member,
         })
+    }
+
+    /// SQL that is true of a user who may be logged in, and false of any other; NULL is no.
+    ///
+    /// A user without `is_active` counts as active (`ModelBackend.user_can_authenticate`). Where the table has no
+    /// such column, the name is left to SQL's scopes, because a migration may add it under an open connection:
+    /// then the column is meant, and until then the constant around it.
+    pub(super) fn condition(&self, options: &UserOptions, quote: char) -> String {
+        let condition = match &options.condition {
+            Some(condition) => condition.clone(),
+            None if self.has_is_active => "is_active".to_owned(),
+            None => {
+                let (table, key) = (quoted(&options.table, quote), quoted(&options.key, quote));
+                format!(
+                    "SELECT (SELECT is_active FROM {table} sg_same WHERE sg_same.{key} = {table}.{key}) \
+                     FROM (SELECT TRUE AS is_active) sg_always"
+                )
+            }
+        };
+        format!("CASE WHEN ({condition}) THEN TRUE ELSE FALSE END")
     }
 }
 
@@ -178,33 +209,59 @@ fn member_column(table: &str, columns: &[Column]) -> Result<String, Fault> {
 /// (`django/db/backends/*/base.py`, `data_types`).
 fn key_kind(declared: &str) -> Option<KeyKind> {
     let declared = declared.to_ascii_lowercase();
-    if declared.contains("int") || declared.contains("serial") {
+    if is_integer(&declared) {
         return Some(KeyKind::Integer);
     }
-    if declared == "uuid" || declared == "char(32)" {
+    if is_uuid(&declared) {
         return Some(KeyKind::Uuid);
     }
-    let is_text = ["char", "text", "citext"]
-        .iter()
-        .any(|word| declared.contains(word));
+    let is_text = ["char", "text", "clob"];
+    let is_text = is_text.iter().any(|word| declared.contains(word)) && !declared.ends_with("[]");
     is_text.then_some(KeyKind::Text)
 }
 
-fn column_kind(declared: &str) -> ColumnKind {
+/// `None` for bytes.
+fn column_kind(declared: &str) -> Option<ColumnKind> {
     let declared = declared.to_ascii_lowercase();
-    if declared.starts_with("bool") || declared == "tinyint(1)" {
-        ColumnKind::Boolean
-    } else if declared.contains("int")
-        || ["real", "double", "float", "decimal", "numeric"]
-            .iter()
-            .any(|word| declared.starts_with(word))
+    let is_one_of = |words: &[&str]| words.contains(&first_word(&declared));
+    let bytes = ["blob", "bytea", "binary"];
+    if bytes.iter().any(|word| declared.contains(word)) {
+        None
+    } else if declared.ends_with("[]") {
+        Some(ColumnKind::Text)
+    } else if is_one_of(&["bool", "boolean"]) || declared == "tinyint(1)" {
+        Some(ColumnKind::Boolean)
+    } else if is_integer(&declared) || is_one_of(&["real", "double", "float", "decimal", "numeric"])
     {
-        ColumnKind::Number
-    } else if declared.starts_with("datetime") || declared.starts_with("timestamp") {
-        ColumnKind::Time
+        Some(ColumnKind::Number)
+    } else if is_one_of(&["datetime", "timestamp"]) {
+        Some(ColumnKind::Time)
+    } else if is_uuid(&declared) {
+        Some(ColumnKind::Uuid)
     } else {
-        ColumnKind::Text
+        Some(ColumnKind::Text)
     }
+}
+
+fn is_integer(declared: &str) -> bool {
+    let names = [
+        "int",
+        "integer",
+        "tinyint",
+        "smallint",
+        "mediumint",
+        "bigint",
+    ];
+    names.contains(&first_word(declared)) && !declared.ends_with("[]")
+}
+
+fn is_uuid(declared: &str) -> bool {
+    declared == "uuid" || declared == "char(32)"
+}
+
+/// A type's name without its length, sign and time zone.
+fn first_word(declared: &str) -> &str {
+    declared.split([' ', '(']).next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -239,6 +296,7 @@ mod tests {
                 password: Some("password".into()),
                 condition: None,
                 columns: vec!["is_staff".into(), "joined".into(), "name".into()],
+                told_bytes: 4096,
                 groups: Some(("auth_user_groups".into(), "auth_group".into())),
             }),
         }
@@ -277,7 +335,8 @@ mod tests {
         assert_eq!(shape.no_insert, None);
         let users = shape.users.unwrap();
         assert_eq!(users.key, KeyKind::Integer);
-        assert_eq!(users.condition.as_deref(), Some("is_active"));
+        let condition = users.condition(options().users.as_ref().unwrap(), '"');
+        assert_eq!(condition, "CASE WHEN (is_active) THEN TRUE ELSE FALSE END");
         assert_eq!(
             users.columns,
             [ColumnKind::Boolean, ColumnKind::Time, ColumnKind::Text]
@@ -300,12 +359,51 @@ mod tests {
             ("varchar(32)", Some(KeyKind::Text)),
             ("character varying(150)", Some(KeyKind::Text)),
             ("longtext", Some(KeyKind::Text)),
+            ("citext", Some(KeyKind::Text)),
             ("bytea", None),
             ("numeric(10,0)", None),
+            ("point", None),
+            ("interval", None),
+            ("integer[]", None),
+            ("text[]", None),
         ] {
             assert_eq!(key_kind(declared), kind, "{declared}");
         }
         assert!(sentence(&tables_of("bytea")).contains("column id of auth_user is of type bytea"));
+    }
+
+    #[test]
+    fn each_type_becomes_what_it_is() {
+        for (declared, kind) in [
+            ("bool", Some(ColumnKind::Boolean)),
+            ("tinyint(1)", Some(ColumnKind::Boolean)),
+            ("tinyint(4)", Some(ColumnKind::Number)),
+            ("smallint unsigned", Some(ColumnKind::Number)),
+            ("numeric(12,2)", Some(ColumnKind::Number)),
+            ("double precision", Some(ColumnKind::Number)),
+            ("timestamp(3) without time zone", Some(ColumnKind::Time)),
+            ("datetime(6)", Some(ColumnKind::Time)),
+            ("uuid", Some(ColumnKind::Uuid)),
+            ("char(32)", Some(ColumnKind::Uuid)),
+            ("date", Some(ColumnKind::Text)),
+            ("interval", Some(ColumnKind::Text)),
+            ("point", Some(ColumnKind::Text)),
+            ("integer[]", Some(ColumnKind::Text)),
+            ("jsonb", Some(ColumnKind::Text)),
+            ("", Some(ColumnKind::Text)),
+            ("bytea", None),
+            ("bytea[]", None),
+            ("longblob", None),
+            ("varbinary(16)", None),
+        ] {
+            assert_eq!(column_kind(declared), kind, "{declared}");
+        }
+        let mut tables = tables_of("integer");
+        tables[1].last_mut().unwrap().declared = "BLOB".into();
+        assert_eq!(
+            sentence(&tables),
+            "the column name of auth_user is of type BLOB: bytes are not told to an upstream"
+        );
     }
 
     #[test]
@@ -334,8 +432,18 @@ mod tests {
     fn a_user_table_without_is_active_has_only_active_users() {
         let mut tables = tables_of("integer");
         tables[1].retain(|column| column.name != "is_active");
-        let shape = Shape::new(&options(), &tables).unwrap();
-        assert_eq!(shape.users.unwrap().condition, None);
+        let users = Shape::new(&options(), &tables).unwrap().users.unwrap();
+        let mut options = options().users.unwrap();
+        assert!(
+            users
+                .condition(&options, '"')
+                .contains("(SELECT TRUE AS is_active)")
+        );
+        options.condition = Some("is_member".into());
+        assert_eq!(
+            users.condition(&options, '"'),
+            "CASE WHEN (is_member) THEN TRUE ELSE FALSE END"
+        );
     }
 
     #[test]

@@ -42,6 +42,10 @@ use crate::{
 const COLUMNS: &str = "SELECT name, type, NOT \"notnull\" OR dflt_value IS NOT NULL \
     OR (pk = 1 AND lower(type) LIKE '%int%') FROM pragma_table_info(?, ?)";
 
+/// Around names. Not `"`: what no column is called in those, SQLite takes for a text, so that a column that a
+/// migration has renamed would be found and hold its own name.
+const QUOTE: char = '`';
+
 /// SQLite, with the SQL for one session table.
 #[derive(Debug)]
 pub struct Sqlite {
@@ -60,7 +64,7 @@ pub struct Sqlite {
 impl Sqlite {
     /// Prepares the statements for a database file.
     pub fn new(path: &Path, options: &Options) -> Self {
-        let table = quoted(&options.table, '"');
+        let table = quoted(&options.table, QUOTE);
         let lookup_sessions = padded_statements(|marks| {
             format!(
                 "SELECT session_key, CASE WHEN length(CAST(session_data AS BLOB)) <= ? THEN session_data END, \

@@ -26,48 +26,50 @@ pub(super) struct Users {
     kind: KeyKind,
     rows: Statement,
     one: Statement,
-    /// The columns and groups that routes ask for.
-    columns: Option<(Statement, Vec<ColumnKind>)>,
-    groups: Option<Statement>,
+    /// Rows with the columns and groups that routes ask for: in one statement, so that they are of one moment.
+    details: Option<Statement>,
+    columns: Vec<ColumnKind>,
 }
+
+/// Where the proof of a lookup stands in its rows: behind key, password and condition.
+const PROOF: usize = 3;
 
 impl Users {
     pub(super) fn new(terms: &Terms, options: &UserOptions, shape: &UserShape) -> Self {
         let quote = |name: &str| quoted(name, '"');
         let read_only = terms.read_only;
         let (table, key) = (quote(&options.table), quote(&options.key));
-        // Integers go as they are, everything else as text.
+        // Integers go as they are, everything else as text. A citext column has no index for text.
         let (keys, one, spelt) = match shape.key {
             KeyKind::Integer => ("$1", "$1", "::bigint"),
             KeyKind::Uuid => ("$1::uuid[]", "$1::uuid", "::text"),
+            KeyKind::Text if is_citext(&shape.key_type) => ("$1::citext[]", "$1::citext", "::text"),
             KeyKind::Text => ("$1", "$1", "::text"),
         };
         let password = options
             .password
             .as_ref()
             .map_or("''".into(), |name| quote(name));
-        let condition = shape.condition.as_deref().unwrap_or("TRUE");
-        let row = format!("{key}{spelt}, {password}::text, ({condition})");
-        let columns = (!options.columns.is_empty()).then(|| {
-            let told: String = options
-                .columns
-                .iter()
-                .map(|name| format!(", to_json({})::text", quote(name)))
-                .collect();
-            let nothing = ", NULL".repeat(options.columns.len());
-            let sql = format!(
-                "SELECT {read_only}, NULL{nothing} UNION ALL \
-                 SELECT NULL, {key}{spelt}{told} FROM {table} WHERE {key} = ANY({keys})"
-            );
-            (terms.statement(sql), shape.columns.clone())
-        });
+        let condition = shape.condition(options, '"');
+        let row = format!("{key}{spelt}, {password}::text, {condition}");
+        let told = options.columns.iter().zip(&shape.columns);
+        let told = told.map(|(name, kind)| told_column(&quote(name), *kind, options.told_bytes));
         let groups = options.groups.as_ref().zip(shape.member.as_ref());
         let groups = groups.map(|((members, groups), member)| {
             let (members, groups, member) = (quote(members), quote(groups), quote(member));
+            format!(
+                "ARRAY(SELECT sg_group.name::text FROM {members} sg_member \
+                 JOIN {groups} sg_group ON sg_group.id = sg_member.group_id \
+                 WHERE sg_member.{member} = {table}.{key})"
+            )
+        });
+        let more: Vec<String> = told.chain(groups).collect();
+        let details = (!more.is_empty()).then(|| {
+            let nothing = ", NULL".repeat(more.len());
             terms.statement(format!(
-                "SELECT {read_only}, NULL, NULL UNION ALL \
-                 SELECT NULL, m.{member}{spelt}, g.name::text FROM {members} m \
-                 JOIN {groups} g ON g.id = m.group_id WHERE m.{member} = ANY({keys})"
+                "SELECT NULL, NULL, NULL, {read_only}{nothing} UNION ALL \
+                 SELECT {row}, NULL, {} FROM {table} WHERE {key} = ANY({keys})",
+                more.join(", ")
             ))
         });
         Self {
@@ -77,18 +79,18 @@ impl Users {
                  SELECT {row}, NULL FROM {table} WHERE {key} = ANY({keys})"
             )),
             one: terms.statement(format!("SELECT {row} FROM {table} WHERE {key} = {one}")),
-            columns,
-            groups,
+            details,
+            columns: shape.columns.clone(),
         }
     }
 
     /// Reads nothing, but as a lookup would.
     pub(super) async fn check(&self, connection: &mut PgConnection) -> Result<(), Fault> {
-        self.look_up(connection, &Wanted::default(), &mut Found::default())
-            .await?;
-        self.details(connection, &[], &mut Found::default())
-            .await
-            .map(drop)
+        for sql in std::iter::once(&self.rows).chain(&self.details) {
+            let query = self.bind(sql, &[]);
+            query.fetch_all(&mut *connection).await.map_err(fault)?;
+        }
+        Ok(())
     }
 
     pub(super) async fn look_up(
@@ -97,18 +99,22 @@ impl Users {
         wanted: &Wanted,
         found: &mut Found,
     ) -> Result<Proof, Fault> {
-        let query = self.bind(&self.rows, &wanted.users);
+        let details = self.details.as_ref().filter(|_| !wanted.details.is_empty());
+        let query = self.bind(details.unwrap_or(&self.rows), &wanted.users);
         let rows = query.fetch_all(&mut *connection).await.map_err(fault)?;
-        let proof = proven(rows, 3, |row| {
-            if let Some(key) = self.key(&row, 0)? {
-                found.users.push((key, user_row(&row)?));
+        let mut gathered = Gathered::of(&wanted.details);
+        let proof = proven(rows, PROOF, |row| {
+            let Some(key) = self.key(&row)? else {
+                return Ok(());
+            };
+            if details.is_some() {
+                self.gather(&row, &key, &mut gathered)?;
             }
+            found.users.push((key, user_row(&row)?));
             Ok(())
         })?;
-        if wanted.details.is_empty() || proof == Proof::ReadOnly {
-            return Ok(proof);
-        }
-        self.details(connection, &wanted.details, found).await
+        found.details.extend(gathered.finish());
+        Ok(proof)
     }
 
     pub(super) async fn one(
@@ -125,41 +131,21 @@ impl Users {
         row.as_ref().map(user_row).transpose()
     }
 
-    async fn details(
-        &self,
-        connection: &mut PgConnection,
-        keys: &[UserKey],
-        found: &mut Found,
-    ) -> Result<Proof, Fault> {
-        let mut gathered = Gathered::of(keys);
-        let mut proof = Proof::Primary;
-        if let Some((sql, kinds)) = &self.columns {
-            let query = self.bind(sql, keys);
-            let rows = query.fetch_all(&mut *connection).await.map_err(fault)?;
-            proof = proven(rows, 0, |row| {
-                let Some(key) = self.key(&row, 1)? else {
-                    return Ok(());
-                };
-                let told = kinds.iter().enumerate().map(|(place, kind)| {
-                    let text: Option<String> = row.try_get(place + 2).map_err(fault)?;
-                    Ok(text.and_then(|text| json_claim(&text, *kind)))
-                });
-                gathered.columns(&key, told.collect::<Result<_, Fault>>()?);
-                Ok(())
-            })?;
+    fn gather(&self, row: &PgRow, key: &UserKey, gathered: &mut Gathered) -> Result<(), Fault> {
+        let first = PROOF + 1;
+        let told = self.columns.iter().enumerate().map(|(place, kind)| {
+            let text: Option<&str> = row.try_get(first + place).map_err(fault)?;
+            Ok(text.and_then(|text| json_claim(text, *kind)))
+        });
+        gathered.columns(key, told.collect::<Result<_, Fault>>()?);
+        let groups = first + self.columns.len();
+        if groups < row.len() {
+            let names: Vec<Option<String>> = row.try_get(groups).map_err(fault)?;
+            for name in names.into_iter().flatten() {
+                gathered.group(key, name);
+            }
         }
-        if let Some(sql) = self.groups.as_ref().filter(|_| proof == Proof::Primary) {
-            let query = self.bind(sql, keys);
-            let rows = query.fetch_all(&mut *connection).await.map_err(fault)?;
-            proof = proven(rows, 0, |row| {
-                if let Some(key) = self.key(&row, 1)? {
-                    gathered.group(&key, row.try_get(2).map_err(fault)?);
-                }
-                Ok(())
-            })?;
-        }
-        found.details.extend(gathered.finish());
-        Ok(proof)
+        Ok(())
     }
 
     fn bind<'q>(&self, sql: &Statement, keys: &[UserKey]) -> Query<'q, Driver, PgArguments> {
@@ -178,24 +164,38 @@ impl Users {
         }
     }
 
-    /// The key in a column; `None` for one that no session can name.
-    fn key(&self, row: &PgRow, column: usize) -> Result<Option<UserKey>, Fault> {
+    /// The key of a row; `None` for one that no session can name.
+    fn key(&self, row: &PgRow) -> Result<Option<UserKey>, Fault> {
         Ok(match self.kind {
-            KeyKind::Integer => Some(UserKey::Integer(row.try_get(column).map_err(fault)?)),
+            KeyKind::Integer => Some(UserKey::Integer(row.try_get(0).map_err(fault)?)),
             KeyKind::Uuid | KeyKind::Text => {
-                let text: &str = row.try_get(column).map_err(fault)?;
+                let text: &str = row.try_get(0).map_err(fault)?;
                 UserKey::parse(self.kind, text)
             }
         })
     }
 }
 
+/// The extension may be in any schema.
+fn is_citext(declared: &str) -> bool {
+    declared.rsplit('.').next() == Some("citext")
+}
+
+/// A column as JSON. A text that is cut stays longer than any header may be, so it is never told.
+fn told_column(name: &str, kind: ColumnKind, most: usize) -> String {
+    match kind {
+        ColumnKind::Text => format!(
+            "CASE WHEN octet_length({name}::text) > {most} THEN to_json(left({name}::text, {most}))::text \
+             ELSE to_json({name})::text END"
+        ),
+        _ => format!("to_json({name})::text"),
+    }
+}
+
 fn user_row(row: &PgRow) -> Result<UserRow, Fault> {
-    // NULL in a condition is no yes.
-    let is_active: Option<bool> = row.try_get(2).map_err(fault)?;
     let password: Option<String> = row.try_get(1).map_err(fault)?;
     Ok(UserRow {
         password: password.unwrap_or_default(),
-        is_active: is_active.unwrap_or(false),
+        is_active: row.try_get(2).map_err(fault)?,
     })
 }

@@ -1,14 +1,16 @@
 //! The user table on SQLite.
 
 use sqlx::{
-    Row, Sqlite as Driver,
+    Row, Sqlite as Driver, TypeInfo, ValueRef,
     query::Query,
     sqlite::{SqliteArguments, SqliteConnection, SqliteRow},
 };
+use uuid::Uuid;
 
-use super::fault;
+use super::{QUOTE, fault};
 use crate::{
     django::{KeyKind, UserKey},
+    json,
     store::{
         Fault, Found, UserOptions, UserRow, Wanted,
         details::{Gathered, json_claim},
@@ -24,51 +26,42 @@ pub(super) struct Users {
     /// Whether a UUID is stored with hyphens: Django's `char(32)` is without.
     hyphens: bool,
     rows: Vec<Sql>,
-    /// The columns that routes ask for, and what they hold.
-    columns: Option<(Vec<Sql>, Vec<ColumnKind>)>,
-    groups: Option<Vec<Sql>>,
+    /// Rows with the columns and groups that routes ask for: in one statement, so that they are of one moment.
+    details: Option<Vec<Sql>>,
+    columns: Vec<ColumnKind>,
 }
 
 impl Users {
     pub(super) fn new(options: &UserOptions, shape: &UserShape) -> Self {
-        let quote = |name: &str| quoted(name, '"');
+        let quote = |name: &str| quoted(name, QUOTE);
         let (table, key) = (quote(&options.table), quote(&options.key));
         let password = options
             .password
             .as_ref()
             .map_or("''".into(), |name| quote(name));
-        let condition = shape.condition.as_deref().unwrap_or("TRUE");
-        let rows = padded_statements(|marks| {
-            format!("SELECT {key}, {password}, ({condition}) FROM {table} WHERE {key} IN ({marks})")
-        });
-        let columns = (!options.columns.is_empty()).then(|| {
-            // A BLOB has no JSON.
-            let told = options.columns.iter().map(|name| {
-                let name = quote(name);
-                format!(", CASE typeof({name}) WHEN 'blob' THEN 'null' ELSE json_quote({name}) END")
-            });
-            let told: String = told.collect();
-            let statements = padded_statements(|marks| {
-                format!("SELECT {key}{told} FROM {table} WHERE {key} IN ({marks})")
-            });
-            (statements, shape.columns.clone())
-        });
+        let condition = shape.condition(options, QUOTE);
+        let row = format!("{key}, {password}, {condition}");
+        let told = options.columns.iter();
+        let told = told.map(|name| told_column(&quote(name), options.told_bytes));
         let groups = options.groups.as_ref().zip(shape.member.as_ref());
         let groups = groups.map(|((members, groups), member)| {
             let (members, groups, member) = (quote(members), quote(groups), quote(member));
-            padded_statements(|marks| {
-                format!(
-                    "SELECT m.{member}, g.name FROM {members} m JOIN {groups} g ON g.id = m.group_id \
-                     WHERE m.{member} IN ({marks})"
-                )
-            })
+            format!(
+                "(SELECT json_group_array(CASE typeof(sg_group.name) WHEN 'text' THEN sg_group.name END) \
+                 FROM {members} sg_member JOIN {groups} sg_group ON sg_group.id = sg_member.group_id \
+                 WHERE sg_member.{member} = {table}.{key})"
+            )
         });
+        let more: Vec<String> = told.chain(groups).collect();
+        let of = |row: &str| {
+            padded_statements(|marks| format!("SELECT {row} FROM {table} WHERE {key} IN ({marks})"))
+        };
         Self {
             kind: shape.key,
             hyphens: !shape.key_type.eq_ignore_ascii_case("char(32)"),
-            rows,
-            columns,
-            groups,
+            details: (!more.is_empty()).then(|| of(&format!("{row}, {}", more.join(", ")))),
+            rows: of(&row),
+            columns: shape.columns.clone(),
         }
     }
 
@@ -76,15 +69,14 @@ impl Users {
     pub(super) async fn check(&self, connection: &mut SqliteConnection) -> Result<(), Fault> {
         let nobody = match self.kind {
             KeyKind::Integer => UserKey::Integer(0),
-            KeyKind::Uuid | KeyKind::Text => UserKey::Text("".into()),
+            KeyKind::Uuid => UserKey::Uuid(Uuid::nil()),
+            KeyKind::Text => UserKey::Text("".into()),
         };
-        let wanted = Wanted {
-            users: vec![nobody.clone()],
-            details: vec![nobody],
-            ..Wanted::default()
-        };
-        self.look_up(connection, &wanted, &mut Found::default())
-            .await
+        for statements in std::iter::once(&self.rows).chain(&self.details) {
+            self.fetch(statements, std::slice::from_ref(&nobody), connection)
+                .await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn look_up(
@@ -93,33 +85,38 @@ impl Users {
         wanted: &Wanted,
         found: &mut Found,
     ) -> Result<(), Fault> {
-        for row in self.fetch(&self.rows, &wanted.users, connection).await? {
-            if let Some(key) = self.key(&row)? {
-                found.users.push((key, user_row(&row)));
-            }
-        }
+        let details = self.details.as_ref().filter(|_| !wanted.details.is_empty());
+        let statements = details.unwrap_or(&self.rows);
         let mut gathered = Gathered::of(&wanted.details);
-        if let Some((statements, kinds)) = &self.columns {
-            for row in self.fetch(statements, &wanted.details, connection).await? {
-                let Some(key) = self.key(&row)? else { continue };
-                // What is no text at all (a JSON of bytes that are not UTF-8) is not told.
-                let told = kinds.iter().enumerate().map(|(place, kind)| {
-                    let text: Result<String, _> = row.try_get_unchecked(place + 1);
-                    text.ok().and_then(|text| json_claim(&text, *kind))
-                });
-                gathered.columns(&key, told.collect());
+        for row in self.fetch(statements, &wanted.users, connection).await? {
+            let Some(key) = self.key(&row)? else { continue };
+            if details.is_some() {
+                self.gather(&row, &key, &mut gathered);
             }
-        }
-        if let Some(statements) = &self.groups {
-            for row in self.fetch(statements, &wanted.details, connection).await? {
-                let name: Result<String, _> = row.try_get_unchecked(1);
-                if let (Some(key), Ok(name)) = (self.key(&row)?, name) {
-                    gathered.group(&key, name);
-                }
-            }
+            found.users.push((key, user_row(&row)));
         }
         found.details.extend(gathered.finish());
         Ok(())
+    }
+
+    /// What of a row cannot be taken (bytes that are not UTF-8) is not told.
+    fn gather(&self, row: &SqliteRow, key: &UserKey, gathered: &mut Gathered) {
+        let first = 3;
+        let told = self.columns.iter().enumerate();
+        let told = told.map(|(place, kind)| json_claim(&json_of(row, first + place)?, *kind));
+        gathered.columns(key, told.collect());
+        let groups = first + self.columns.len();
+        if groups >= row.len() {
+            return;
+        }
+        let names: Result<&str, _> = row.try_get_unchecked(groups);
+        let names = names
+            .ok()
+            .and_then(|names| serde_json::from_str(names).ok());
+        let names: Vec<Option<String>> = names.unwrap_or_default();
+        for name in names.into_iter().flatten() {
+            gathered.group(key, name);
+        }
     }
 
     async fn fetch(
@@ -166,11 +163,38 @@ impl Users {
     }
 }
 
+/// A column. A text that is cut stays longer than any header may be, so it is never told.
+fn told_column(name: &str, most: usize) -> String {
+    format!("CASE typeof({name}) WHEN 'text' THEN substr({name}, 1, {most}) ELSE {name} END")
+}
+
+/// A value as JSON, by what it is and not by what its column was declared as.
+fn json_of(row: &SqliteRow, place: usize) -> Option<String> {
+    let value = row.try_get_raw(place).ok()?;
+    match value.type_info().name() {
+        "INTEGER" => row
+            .try_get_unchecked(place)
+            .ok()
+            .map(|n: i64| n.to_string()),
+        "REAL" => {
+            let number: f64 = row.try_get_unchecked(place).ok()?;
+            number.is_finite().then(|| format!("{number:?}"))
+        }
+        "TEXT" => {
+            let text: &str = row.try_get_unchecked(place).ok()?;
+            let mut json = String::with_capacity(text.len() + 2);
+            json::quote(&mut json, text);
+            Some(json)
+        }
+        _ => None,
+    }
+}
+
 /// A user whose row is not what Django writes is not active.
 fn user_row(row: &SqliteRow) -> UserRow {
     let password: Result<Option<String>, _> = row.try_get_unchecked(1);
-    let is_active: Result<Option<bool>, _> = row.try_get_unchecked(2);
-    let is_active = password.is_ok() && is_active.ok().flatten().unwrap_or(false);
+    let is_active: Result<bool, _> = row.try_get_unchecked(2);
+    let is_active = password.is_ok() && is_active.unwrap_or(false);
     UserRow {
         password: password.ok().flatten().unwrap_or_default(),
         is_active,
