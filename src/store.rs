@@ -148,7 +148,8 @@ pub struct UserOptions {
     pub condition: Option<String>,
     /// The columns that routes ask for.
     pub columns: Vec<String>,
-    /// Longer texts in them are cut behind this many characters: no upstream takes a header as long.
+    /// Longer texts in them, in bytes, are not read: no upstream takes a header as long. So many zeros stand for
+    /// them, which makes the claims too large.
     pub told_bytes: usize,
     /// The membership table and the group table, where a route asks for groups.
     pub groups: Option<(String, String)>,

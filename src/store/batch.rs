@@ -159,8 +159,15 @@ async fn supervise<B: Backend>(
 
 struct Worker<B: Backend> {
     backend: Arc<B>,
-    connection: Option<(B::Connection, Instant)>,
+    connection: Option<Opened<B::Connection>>,
     state: Arc<State>,
+}
+
+/// A connection, since when it is open, and the epoch of the tables that it knows.
+struct Opened<C> {
+    connection: C,
+    since: Instant,
+    epoch: u64,
 }
 
 /// The questions of one statement, each key once.
@@ -251,34 +258,51 @@ impl<B: Backend> Worker<B> {
 
     async fn try_fetch(&mut self, wanted: &Wanted) -> Result<Found, Fault> {
         // Taken out while it is used: a statement that is given up takes its connection with it.
-        let (mut connection, since) = match self.connection.take() {
-            Some((connection, since)) if since.elapsed() < CONNECTION_LIFE => (connection, since),
-            _ => (
-                connect(self.backend.as_ref(), &self.state).await?,
-                Instant::now(),
-            ),
+        let kept = self.connection.take().filter(|kept| {
+            kept.since.elapsed() < CONNECTION_LIFE && kept.epoch == self.state.epoch()
+        });
+        let is_new = kept.is_none();
+        let mut opened = match kept {
+            Some(kept) => kept,
+            None => open(self.backend.as_ref(), &self.state).await?,
         };
-        if !self.backend.shape(&connection).fits(&wanted.users) {
+        if !self.backend.shape(&opened.connection).fits(&wanted.users) {
             return Err(Fault::Altered);
         }
         let answer = self
             .backend
-            .lookup(&mut connection, wanted, Utc::now())
+            .lookup(&mut opened.connection, wanted, Utc::now())
             .await;
         match answer {
             Ok((found, Proof::Primary)) => {
-                self.connection = Some((connection, since));
+                self.connection = Some(opened);
                 Ok(found)
             }
             Ok((_, Proof::ReadOnly)) => Err(Fault::ReadOnly),
+            Err(fault @ Fault::Refused(_)) => {
+                if !is_new {
+                    self.state.tables_changed();
+                }
+                Err(fault)
+            }
             Err(fault) => {
-                if !fault.breaks_connection() && !matches!(fault, Fault::Refused(_)) {
-                    self.connection = Some((connection, since));
+                if !fault.breaks_connection() {
+                    self.connection = Some(opened);
                 }
                 Err(fault)
             }
         }
     }
+}
+
+async fn open<B: Backend>(backend: &B, state: &State) -> Result<Opened<B::Connection>, Fault> {
+    // Before it looks at the tables.
+    let epoch = state.epoch();
+    Ok(Opened {
+        connection: connect(backend, state).await?,
+        since: Instant::now(),
+        epoch,
+    })
 }
 
 impl Batch {

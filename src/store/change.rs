@@ -121,6 +121,8 @@ pub struct Changer<B: Backend> {
 struct Pooled<B: Backend> {
     connection: B::Connection,
     opened: Instant,
+    /// Of the tables that it knows.
+    epoch: u64,
     used: Instant,
 }
 
@@ -469,7 +471,10 @@ impl<B: Backend> Changer<B> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .pop();
-        if let Some(mut pooled) = idle.filter(|pooled| pooled.opened.elapsed() < CONNECTION_LIFE) {
+        let is_good = |pooled: &Pooled<B>| {
+            pooled.opened.elapsed() < CONNECTION_LIFE && pooled.epoch == self.state.epoch()
+        };
+        if let Some(mut pooled) = idle.filter(is_good) {
             let begun = timeout_at(until, async {
                 if pooled.used.elapsed() > TRUST_IDLE {
                     self.backend.ping(&mut pooled.connection).await?;
@@ -490,7 +495,7 @@ impl<B: Backend> Changer<B> {
     }
 
     async fn fresh(&self, until: Instant) -> Result<Pooled<B>, Fault> {
-        let opened = Instant::now();
+        let (opened, epoch) = (Instant::now(), self.state.epoch());
         let begun = timeout_at(until, async {
             let mut connection = connect(self.backend.as_ref(), &self.state).await?;
             self.backend.begin(&mut connection).await?;
@@ -500,6 +505,7 @@ impl<B: Backend> Changer<B> {
         Ok(Pooled {
             connection,
             opened,
+            epoch,
             used: Instant::now(),
         })
     }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,6 +29,8 @@ pub struct State {
     cause: Mutex<Option<String>>,
     lost: Notify,
     shape: RwLock<Option<Arc<Shape>>>,
+    /// How often the tables were seen to be altered.
+    epoch: AtomicU64,
 }
 
 impl State {
@@ -58,12 +60,26 @@ impl State {
             .clone()
     }
 
+    /// A connection that was opened in another epoch may know the tables as they are no more.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// The tables are not as a connection knows them: no other one is to go by what it knows.
+    pub(super) fn tables_changed(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// A connection has looked at the tables.
     pub(super) fn learn(&self, seen: &Arc<Shape>) {
         let mut shape = self.shape.write().unwrap_or_else(PoisonError::into_inner);
-        if shape.as_ref() != Some(seen) {
-            *shape = Some(seen.clone());
+        if shape.as_ref() == Some(seen) {
+            return;
         }
+        if shape.is_some() {
+            self.tables_changed();
+        }
+        *shape = Some(seen.clone());
     }
 
     /// An answer came. Reads only on the usual path: this runs once for each batch.

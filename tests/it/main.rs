@@ -27,5 +27,6 @@ mod rotation;
 mod secrets;
 mod support;
 mod tokens;
+mod users;
 mod vectors;
 mod writes;

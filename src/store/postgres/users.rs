@@ -40,11 +40,13 @@ impl Users {
         let read_only = terms.read_only;
         let (table, key) = (quote(&options.table), quote(&options.key));
         // Integers go as they are, everything else as text. A citext column has no index for text.
+        let kind = &shape.key_type;
         let (keys, one, spelt) = match shape.key {
-            KeyKind::Integer => ("$1", "$1", "::bigint"),
-            KeyKind::Uuid => ("$1::uuid[]", "$1::uuid", "::text"),
-            KeyKind::Text if is_citext(&shape.key_type) => ("$1::citext[]", "$1::citext", "::text"),
-            KeyKind::Text => ("$1", "$1", "::text"),
+            KeyKind::Integer => ("$1".into(), "$1".into(), "::bigint"),
+            KeyKind::Text if !is_citext(kind) => ("$1".into(), "$1".into(), "::text"),
+            KeyKind::Text | KeyKind::Uuid => {
+                (format!("$1::{kind}[]"), format!("$1::{kind}"), "::text")
+            }
         };
         let password = options
             .password
@@ -181,11 +183,11 @@ fn is_citext(declared: &str) -> bool {
     declared.rsplit('.').next() == Some("citext")
 }
 
-/// A column as JSON. A text that is cut stays longer than any header may be, so it is never told.
+/// A column as JSON. What is longer than any header may be is never told, so zeros come in its place.
 fn told_column(name: &str, kind: ColumnKind, most: usize) -> String {
     match kind {
         ColumnKind::Text => format!(
-            "CASE WHEN octet_length({name}::text) > {most} THEN to_json(left({name}::text, {most}))::text \
+            "CASE WHEN octet_length({name}::text) > {most} THEN to_json(repeat('0', {most}))::text \
              ELSE to_json({name})::text END"
         ),
         _ => format!("to_json({name})::text"),

@@ -163,9 +163,11 @@ impl Users {
     }
 }
 
-/// A column. A text that is cut stays longer than any header may be, so it is never told.
+/// A column. What is longer than any header may be is never told, so zeros come in its place.
 fn told_column(name: &str, most: usize) -> String {
-    format!("CASE typeof({name}) WHEN 'text' THEN substr({name}, 1, {most}) ELSE {name} END")
+    format!(
+        "CASE WHEN length(CAST({name} AS BLOB)) > {most} THEN hex(zeroblob({most})) ELSE {name} END"
+    )
 }
 
 /// A value as JSON, by what it is and not by what its column was declared as.

@@ -100,7 +100,7 @@ def own_password(request):
 
 def user_password(request):
     """POST /user/password/?username=&password= is what an administrator does: no session is kept."""
-    user = get_user_model().objects.get(username=request.GET["username"])
+    user = get_user_model().objects.get_by_natural_key(request.GET["username"])
     user.set_password(request.GET["password"])
     user.save()
     return JsonResponse({})

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     net::SocketAddr,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -75,7 +75,9 @@ impl Process {
 
     /// Everything printed so far.
     pub fn output(&self) -> String {
-        self.output.lines.lock().unwrap().join("\n")
+        // Asked for when a test has failed, perhaps in here.
+        let lines = self.output.lines.lock();
+        lines.unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 
     pub fn id(&self) -> u32 {

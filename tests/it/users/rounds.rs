@@ -1,0 +1,126 @@
+//! What a request costs the database: counted on the wire, between the gateway and PostgreSQL.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use serde_json::json;
+
+use crate::{
+    support::{Engine, Gateway, Served as _, Upstream, from_tests_run},
+    users::{add, people, session_of},
+};
+
+#[test]
+fn claims_and_access_cost_no_round_to_the_database() {
+    let database = people(Engine::Postgres, "integer");
+    add(&database, "1");
+    database.execute(
+        "UPDATE people SET name = 'ada', is_staff = true;
+         CREATE TABLE auth_group (id integer PRIMARY KEY, name text);
+         CREATE TABLE people_groups (id integer, people_id integer, group_id integer);
+         INSERT INTO auth_group VALUES (1, 'editors'); INSERT INTO people_groups VALUES (1, 1, 1)",
+    );
+    let server = from_tests_run("SG_TEST_PG_URL");
+    let (login, address) = server.rsplit_once('@').unwrap();
+    let relay = Relay::to(address.parse().unwrap());
+    let name = database.url().rsplit('/').next().unwrap();
+    let app = Upstream::start();
+    let gateway = Gateway::before(&database, &app)
+        .env("DATABASE_URL", &format!("{login}@{}/{name}", relay.address))
+        .line("django", "connections = 1")
+        .line("django.user", "table = 'people'")
+        .route("path = '/login/'\nupstream = 'app'\nrequire = 'login'")
+        .route("path = '/staff/'\nupstream = 'app'\nrequire = 'staff'")
+        .route("path = '/told/'\nupstream = 'app'\nuser = ['name', 'is_staff', 'groups']")
+        .route(
+            "path = '/editors/'\nupstream = 'app'\nrequire = 'staff'\ngroups = ['editors']\nuser = ['name']",
+        )
+        .route("path = '/off/'\nupstream = 'app'\nsession = 'off'")
+        .start();
+    let user = session_of(&database, &json!("1"));
+    let cart = database.session(&json!({"cart": 1}));
+    // The first ones prepare statements.
+    let ask = |path: &str, key: &str| {
+        gateway.get(path).session(key).send().is_upstreams(200);
+    };
+    for path in ["/", "/login/", "/staff/", "/told/", "/editors/"] {
+        ask(path, &user);
+    }
+    for (path, key, rounds) in [
+        ("/off/", &user, 0),
+        ("/", &cart, 1),
+        ("/told/", &cart, 1),
+        ("/", &user, 2),
+        ("/login/", &user, 2),
+        ("/staff/", &user, 2),
+        ("/told/", &user, 2),
+        ("/editors/", &user, 2),
+    ] {
+        let before = relay.rounds();
+        for _ in 0..10 {
+            ask(path, key);
+        }
+        assert_eq!(relay.rounds() - before, rounds * 10, "{path}");
+    }
+}
+
+/// Passes connections on to PostgreSQL and counts what the client waits for.
+struct Relay {
+    address: SocketAddr,
+    rounds: Arc<AtomicUsize>,
+}
+
+impl Relay {
+    fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let relay = Self {
+            address: listener.local_addr().unwrap(),
+            rounds: Arc::default(),
+        };
+        let rounds = relay.rounds.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(server) else {
+                    return;
+                };
+                let (client_2, server_2) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let rounds = rounds.clone();
+                std::thread::spawn(move || count(client, server, &rounds));
+                std::thread::spawn(move || std::io::copy(&mut &server_2, &mut &client_2));
+            }
+        });
+        relay
+    }
+
+    fn rounds(&self) -> usize {
+        self.rounds.load(Ordering::SeqCst)
+    }
+}
+
+/// PostgreSQL documentation, 55.2 and 55.7: messages have a type and a length, but for those that begin a
+/// connection, which have a length only. A client waits after Sync and after Query.
+fn count(mut client: TcpStream, mut server: TcpStream, rounds: &AtomicUsize) -> Option<()> {
+    let _ = client.set_nodelay(true);
+    let _ = server.set_nodelay(true);
+    let mut begun = false;
+    loop {
+        let mut head = vec![0; if begun { 5 } else { 4 }];
+        client.read_exact(&mut head).ok()?;
+        let length = u32::from_be_bytes(head[head.len() - 4..].try_into().unwrap());
+        let mut body = vec![0; length as usize - 4];
+        client.read_exact(&mut body).ok()?;
+        if begun && matches!(head[0], b'S' | b'Q') {
+            rounds.fetch_add(1, Ordering::SeqCst);
+        }
+        // SSLRequest, which is answered with a byte and followed by another beginning.
+        begun = begun || body[..4] != 80_877_103_u32.to_be_bytes();
+        server.write_all(&[head, body].concat()).ok()?;
+    }
+}
