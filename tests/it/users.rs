@@ -10,7 +10,7 @@ macro_rules! on_each_engine {
 }
 
 mod access;
-//ANS
+mod answers;
 mod claims;
 mod keys;
 mod migrations;
