@@ -236,10 +236,7 @@ impl Patch {
     /// For `flush` the caller hands in [`Session::empty`]; `if`, `flush` and `cycle` are its
     /// business.
     pub fn apply(&self, session: &mut Session) -> bool {
-        let mut changed = false;
-        for key in &self.del {
-            changed |= session.remove(key);
-        }
+        let mut changed = session.remove_all(&self.del);
         for (key, value) in &self.set {
             changed |= replace(session, key, &self.text[value.clone()]);
         }

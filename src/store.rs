@@ -412,6 +412,8 @@ mod tests {
             deadline: Duration::from_secs(1),
             connections: 2,
             write_connections: 1,
+            pooled: false,
+            accept_replica: false,
             session_data: 1024,
             lookup_queue: 16,
             session_queue: 16,

@@ -180,6 +180,20 @@ fn fixed(text: &str, now: DateTime<Utc>, zone: Option<Tz>) -> Result<Expiry, Bad
     })
 }
 
+/// What `set_expiry` stores of a point in time since Django 4.1: `isoformat()` of a datetime as the site has it,
+/// in UTC or, with USE_TZ = False, on the wall clock of `zone`.
+pub fn iso_text(time: DateTime<Utc>, zone: Option<Tz>) -> String {
+    let time = time.trunc_subsecs(6);
+    let format = match time.nanosecond() {
+        0 => "%Y-%m-%dT%H:%M:%S",
+        _ => "%Y-%m-%dT%H:%M:%S%.6f",
+    };
+    match zone {
+        None => format!("{}+00:00", time.format(format)),
+        Some(zone) => wall_clock(time, zone).format(format).to_string(),
+    }
+}
+
 /// A point in time in the way Python's `isoformat()` writes it, with an offset or `Z`.
 fn aware(text: &str) -> Option<DateTime<Utc>> {
     // chrono also takes U+2212 for a minus, small letters and a 60th second; Python does not.
