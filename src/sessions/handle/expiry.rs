@@ -54,7 +54,8 @@ impl Session {
     ///
     /// [`Error::Expiry`]: Django itself fails on what the session holds. [`Error::NotLoaded`].
     pub fn expiry_age(&self) -> Result<i64, Error> {
-        let now = Utc::now();
+        // Python's clock has microseconds.
+        let now = Utc::now().trunc_subsecs(6);
         let expiry = self.expiry(now)?;
         Ok(match expiry.lifetime {
             Lifetime::Seconds(seconds) => seconds,
@@ -73,8 +74,6 @@ impl Session {
 
     fn expiry(&self, now: DateTime<Utc>) -> Result<django::Expiry, Error> {
         let member = self.get_raw(SESSION_EXPIRY)?;
-        // Python's clock has microseconds.
-        let now = now.trunc_subsecs(6);
         Ok(django::expiry_of(member, self.sessions.settings(), now)?)
     }
 
