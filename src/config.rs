@@ -15,6 +15,7 @@ pub mod secret;
 mod secrets;
 mod signing;
 mod site;
+pub mod sql;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -15,7 +15,10 @@ pub(crate) mod zone;
 
 pub use self::{
     auth::{Account, AuthHash, Login, Standing, integer_key, login},
-    expiry::{BadExpiry, Expiry, Lifetime, expiry, parse_sqlite_text, sqlite_text},
+    expiry::{
+        BadExpiry, Expiry, Lifetime, SESSION_EXPIRY, expiry, expiry_of, iso_text,
+        parse_sqlite_text, sqlite_text,
+    },
     payload::{Codec, Unreadable},
     settings::{Release, Settings, Verify},
     signing::{base62, parse_base62},

@@ -135,7 +135,7 @@ impl Gateway {
         record.reads_session = route.session == SessionMode::Read;
         check_slashes(route, &admitted)?;
         let preflight = authorize::is_preflight(&parts);
-        let resolution =
+        let mut resolution =
             resolve::resolve(&self.sessions, route, preflight, &mut parts.headers).await?;
 
         let origins = &self.config.gateway.trusted_origins;
@@ -189,7 +189,7 @@ impl Gateway {
             };
             let (status, headers) = (answered.response.status(), answered.response.headers());
             // On an error the upstream's response is dropped, and its connection with it.
-            set_cookie = persist.persist(status, headers, &resolution).await?;
+            set_cookie = persist.persist(status, headers, &mut resolution).await?;
         }
         let mut response = answered.into_response(route.timeouts.response_idle, watch);
         self.finish(route, &resolution, set_cookie, &mut response);

@@ -10,13 +10,17 @@
 
 mod canonical;
 mod tokens;
+mod value;
 
 use std::{borrow::Cow, ops::Range};
 
 use thiserror::Error;
 
-pub use self::canonical::{canonical, quote};
 use self::tokens::{Kind, Token, Tokens, escape};
+pub use self::{
+    canonical::{canonical, quote},
+    value::from_value,
+};
 
 /// Deepest value in a session. CPython reads 900 levels below the object and gives up between that
 /// and its recursion limit of 1,000, where Django takes the session for empty.

@@ -23,9 +23,16 @@ pub mod json;
 pub mod patch;
 pub mod path;
 pub mod reserved;
+#[doc(hidden)]
+pub mod sample;
 pub mod server;
 pub mod session;
 pub mod sessions;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
+
+pub use crate::{
+    django::{Release, Settings, Verify},
+    sessions::{Connect, CurrentUser, Error, Sessions, handle::Session},
+};

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 pub use self::permit::NotGranted;
 use crate::{
+    django::SESSION_EXPIRY,
     json::{self, NotJson},
     session::Session,
 };
@@ -22,11 +23,11 @@ const MAX_BYTES: usize = 16 * 1024;
 /// Most objects and arrays inside each other, the field itself counted.
 const MAX_NESTING: usize = 32;
 
+/// The same within a value, which stands two levels deep in the field.
+pub const VALUE_NESTING: usize = MAX_NESTING - 2;
+
 /// Most members of a session after a change.
 const MAX_KEYS: usize = 256;
-
-/// The member in which Django keeps what `set_expiry` was called with.
-const SESSION_EXPIRY: &str = "_session_expiry";
 
 /// A field that could be read. It holds session data, so it prints as nothing.
 pub struct Patch {
@@ -156,6 +157,47 @@ impl Patch {
         })
     }
 
+    /// The patch that a program makes. Each name comes once: with a value as [`json::canonical`] spells it, or
+    /// with `None`, to be removed.
+    pub fn of<'a>(changes: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
+        let (mut text, mut set, mut del) = (String::new(), Vec::new(), Vec::new());
+        for (name, value) in changes {
+            let Some(value) = value else {
+                del.push(name.to_owned());
+                continue;
+            };
+            let start = text.len();
+            text.push_str(value);
+            set.push((name.to_owned(), start..text.len()));
+        }
+        del.sort_unstable();
+        Self {
+            text,
+            condition: None,
+            set,
+            del,
+            cycle: false,
+            flush: false,
+            expiry: None,
+        }
+    }
+
+    /// The patch that destroys the session.
+    pub fn of_flush() -> Self {
+        Self {
+            flush: true,
+            ..Self::of([])
+        }
+    }
+
+    /// The same with a new session key.
+    pub fn with_cycle(self) -> Self {
+        Self {
+            cycle: true,
+            ..self
+        }
+    }
+
     /// `"if"`: the `rev` that must still be the session's.
     pub fn condition(&self) -> Option<&str> {
         self.condition.as_deref()
@@ -172,9 +214,9 @@ impl Patch {
     }
 
     /// Whether there is a key to set: only that makes a session where there is none. `"set":{}`
-    /// counts as absent.
+    /// counts as absent, and how long a session lives is nothing to keep one for.
     pub fn has_set(&self) -> bool {
-        !self.set.is_empty()
+        self.set.iter().any(|(name, _)| name != SESSION_EXPIRY)
     }
 
     /// `"expiry"`.
@@ -184,7 +226,7 @@ impl Patch {
 
     /// Whether it asks for nothing but the session's extension.
     pub fn is_touch(&self) -> bool {
-        let changes_data = self.has_set() || !self.del.is_empty() || self.expiry.is_some();
+        let changes_data = !(self.set.is_empty() && self.del.is_empty()) || self.expiry.is_some();
         !changes_data && !self.cycle && !self.flush
     }
 
@@ -194,10 +236,7 @@ impl Patch {
     /// For `flush` the caller hands in [`Session::empty`]; `if`, `flush` and `cycle` are its
     /// business.
     pub fn apply(&self, session: &mut Session) -> bool {
-        let mut changed = false;
-        for key in &self.del {
-            changed |= session.remove(key);
-        }
+        let mut changed = session.remove_all(&self.del);
         for (key, value) in &self.set {
             changed |= replace(session, key, &self.text[value.clone()]);
         }
@@ -305,7 +344,7 @@ fn wrong(member: &'static str, expected: &'static str) -> BadPatch {
 }
 
 /// A key as a message shows it: an ASCII string that TOML reads too, cut where it is long.
-fn shown(key: &str) -> String {
+pub(crate) fn shown(key: &str) -> String {
     const MOST: usize = 64;
     let mut text = String::from("\"");
     for character in key.chars().take(MOST) {

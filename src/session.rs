@@ -198,6 +198,23 @@ impl Session {
         true
     }
 
+    /// Removes the members of these names, which are sorted; whether there was one. Takes one look at each
+    /// member, however many names there are.
+    pub fn remove_all(&mut self, names: &[String]) -> bool {
+        let (text, mut freed) = (&self.text, 0);
+        self.entries.retain(|entry| {
+            let name = json::unescape(&text[entry.name.clone()]);
+            let found = names.binary_search_by(|other| other.as_bytes().cmp(&name));
+            if found.is_ok() {
+                freed += entry.name.len() + entry.value.len();
+            }
+            found.is_err()
+        });
+        self.garbage += freed;
+        self.collect_garbage();
+        freed > 0
+    }
+
     /// The members, in order.
     pub fn members(&self) -> impl Iterator<Item = MemberRef<'_>> {
         self.entries.iter().map(|entry| MemberRef {
@@ -453,6 +470,17 @@ mod tests {
         assert!(session.remove("a") && !session.remove("a"));
         assert_eq!(session.to_json(), r#"{"b":3,"caf\u00e9 \"":null}"#);
         assert_eq!(session.raw("caf\u{e9} \""), Some("null"));
+    }
+
+    #[test]
+    fn members_are_removed_by_the_names_they_mean() {
+        let mut session = session(r#"{"\u0061":1,"b":2,"c":NaN,"\ud800":3,"d":4}"#);
+        let names = ["a", "c", "x"].map(str::to_owned);
+        assert!(session.remove_all(&names));
+        assert_eq!(session.to_json(), r#"{"b":2,"\ud800":3,"d":4}"#);
+        assert!(!session.remove_all(&names) && !session.remove_all(&[]));
+        session.set("b", "5");
+        assert_eq!(session.to_json(), r#"{"b":5,"\ud800":3,"d":4}"#);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Sessions as Django means them: who is this, and carry out this change. On top of the store, below HTTP.
 
+mod connect;
+mod error;
 mod extend;
+pub mod handle;
 mod memo;
 mod plan;
 
@@ -11,12 +14,14 @@ use tokio::time::Instant;
 
 use self::memo::{Derived, Memo};
 pub use self::{
+    connect::Connect,
+    error::Error,
     memo::MemoUse,
-    plan::{Change, Changed, Refused, View},
+    plan::{Changed, Refused, View},
 };
 use crate::{
     assertion::{self, Opaque},
-    config::{Config, Forward, Protected},
+    config::{Config, Forward, Limits, Protected},
     django::{
         self, Account, AuthHash, Codec, KeyKind, Lifetime, Settings, Standing, Unreadable, UserKey,
         Verify,
@@ -45,6 +50,8 @@ struct Site {
     protected: Protected,
     /// The columns of the user table that routes ask for.
     user_columns: Arc<[String]>,
+    /// Whether a program wants to know the user's groups.
+    reads_groups: bool,
     session_write: usize,
     /// By cause, so that one kind of row does not hide another.
     unreadable: [Throttle; 5],
@@ -125,13 +132,10 @@ impl Sessions {
         let settings = Settings::from(config);
         let store = Store::open(&config.django.database, store::Options::from(config))?;
         let sid_key = config.gateway.sid_key.as_ref();
-        let sid_key = sid_key.unwrap_or(&settings.secret_key);
+        let sid_key = sid_key.unwrap_or(&config.django.secret_key);
         let secret_keys =
-            std::iter::once(&settings.secret_key).chain(&settings.secret_key_fallbacks);
+            std::iter::once(&config.django.secret_key).chain(&config.django.secret_key_fallbacks);
         Ok(Self(Arc::new(Site {
-            codec: Codec::new(&settings),
-            memo: Memo::new(),
-            auth: AuthHash::new(&settings),
             opaque: Opaque::new(sid_key),
             earlier: secret_keys
                 .filter(|key| *key != sid_key)
@@ -140,10 +144,7 @@ impl Sessions {
             protected: config.django.protected.clone(),
             user_columns: config.user_columns().into(),
             session_write: config.limits.session_write,
-            unreadable: Default::default(),
-            not_extended: Throttle::new(),
-            settings,
-            store,
+            ..Site::new(settings, store)
         })))
     }
 
@@ -216,23 +217,6 @@ impl Sessions {
         self.0.memo.usage()
     }
 
-    /// Carries out a change; when it returns `Ok`, the change is committed. Goes on when the caller leaves.
-    ///
-    /// # Errors
-    ///
-    /// [`Refused`] says why nothing is stored, or that nobody can say.
-    pub async fn change(&self, change: Change) -> Result<Changed, Refused> {
-        plan::carry_out(self.0.clone(), change).await
-    }
-
-    /// Moves the end of a session that is in use, as SESSION_SAVE_EVERY_REQUEST does, where that is worth a write:
-    /// gives the cookie when it is committed. `known` is what [`Sessions::resolve`] gave for the key.
-    ///
-    /// It has no error: a session that is not extended has lost nothing, and one that has gone stays gone.
-    pub async fn extend(&self, key: SessionKey, known: &Known) -> Option<Cookie> {
-        extend::extend(self.0.clone(), key, known).await
-    }
-
     /// The `session` member for an upstream, or why it cannot be had.
     ///
     /// # Errors
@@ -254,6 +238,24 @@ struct Guess {
 }
 
 impl Site {
+    fn new(settings: Settings, store: Store) -> Self {
+        Self {
+            codec: Codec::new(&settings),
+            memo: Memo::new(),
+            auth: AuthHash::new(&settings),
+            opaque: Opaque::new(&settings.secret_key),
+            earlier: Vec::new(),
+            protected: Protected::default(),
+            user_columns: Arc::default(),
+            reads_groups: false,
+            session_write: Limits::default().session_write,
+            unreadable: Default::default(),
+            not_extended: Throttle::new(),
+            settings,
+            store,
+        }
+    }
+
     /// Reads the row and, where it is remembered whom the session named last time, that user in the same
     /// batch. Both are from snapshots taken after this call; whether the guess was right shows when the row
     /// is here.

@@ -19,7 +19,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use tokio::{runtime, time::Instant};
+use tokio::{runtime, task::AbortHandle, time::Instant};
 
 use self::{backend::Backend, batch::Batcher, change::Changer};
 pub use self::{
@@ -221,6 +221,14 @@ struct Parts<B: Backend> {
     batcher: Batcher,
     changer: Arc<Changer<B>>,
     backend: Arc<B>,
+    /// Looks for the database while it is away, for as long as the store exists.
+    probe: AbortHandle,
+}
+
+impl<B: Backend> Drop for Parts<B> {
+    fn drop(&mut self) {
+        self.probe.abort();
+    }
 }
 
 /// Why a store could not be opened. All of these are definite: no answer at all is not an error here.
@@ -395,11 +403,43 @@ impl fmt::Debug for Store {
 impl<B: Backend> Parts<B> {
     fn start(backend: B, options: Options, state: &Arc<State>, runtime: &runtime::Handle) -> Self {
         let backend = Arc::new(backend);
-        runtime.spawn(state.clone().probe(backend.clone(), options.deadline));
+        let probe = runtime.spawn(state.clone().probe(backend.clone(), options.deadline));
         Self {
+            probe: probe.abort_handle(),
             batcher: Batcher::start(backend.clone(), &options, state, runtime),
             changer: Arc::new(Changer::new(backend.clone(), &options, state, runtime)),
             backend,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_of_a_store_is_left_when_it_is_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = config::Database::Sqlite(folder.path().join("site.sqlite3"));
+        let options = Options {
+            table: "django_session".into(),
+            time_zone: Tz::UTC,
+            deadline: Duration::from_secs(1),
+            connections: 2,
+            write_connections: 1,
+            pooled: false,
+            accept_replica: false,
+            session_data: 1024,
+            lookup_queue: 16,
+            session_queue: 16,
+            users: None,
+        };
+        let store = Store::open(&database, options).unwrap();
+        let state = Arc::downgrade(&store.state);
+        drop(store);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(state.strong_count(), 0, "a task still holds the state");
     }
 }

@@ -1,6 +1,9 @@
 //! `[django]`: what the site's settings.py says.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     Cookie, Database, Django, Engine, Protected, SameSite, Secret, User, Verify,
@@ -277,11 +280,11 @@ fn read_database(value: &Value<'_>) -> Option<Database> {
             );
             return None;
         }
-        Some(url) => database(value, url),
+        Some(url) => database(value.context.folder, url),
         None => match secrets::read(value)?.secret {
             None => Ok(Database::Postgres(Secret::from(PLACEHOLDER))),
             Some(secret) => match str::from_utf8(secret.expose()) {
-                Ok(url) => database(value, url),
+                Ok(url) => database(value.context.folder, url),
                 Err(_) => Err("the database's address is not UTF-8"),
             },
         },
@@ -289,8 +292,19 @@ fn read_database(value: &Value<'_>) -> Option<Database> {
     parsed.map_err(|why| value.problem(why, None)).ok()
 }
 
+impl Database {
+    /// The address of a database. A SQLite file is looked for from `folder` on.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that says what an address is. It never holds the one given.
+    pub fn parse(url: &str, folder: &Path) -> Result<Self, &'static str> {
+        database(folder, url)
+    }
+}
+
 /// The sentences never hold the address: it may have a password.
-fn database(value: &Value<'_>, url: &str) -> Result<Database, &'static str> {
+fn database(folder: &Path, url: &str) -> Result<Database, &'static str> {
     let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
     match scheme {
         "postgres" | "postgresql" if rest.starts_with("//") && rest.len() > 2 => {
@@ -301,7 +315,7 @@ fn database(value: &Value<'_>, url: &str) -> Result<Database, &'static str> {
         "sqlite" | "sqlite3" if rest.contains(":memory:") => {
             Err("a SQLite database in memory cannot be shared with Django")
         }
-        "sqlite" => sqlite(rest).map(|path| Database::Sqlite(value.context.folder.join(path))),
+        "sqlite" => sqlite(rest).map(|path| Database::Sqlite(folder.join(path))),
         "mysql" | "mariadb" => {
             mysql::check(rest)?;
             Ok(Database::MySql(Secret::from(url)))

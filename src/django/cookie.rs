@@ -2,10 +2,14 @@
 //! Django writes and deletes it.
 
 mod response;
+mod vary;
 
 use std::{borrow::Cow, iter, ops::Range};
 
-pub use self::response::{delete, set, set_cookie_name, sets_session};
+pub use self::{
+    response::{delete, set, set_cookie_name, sets_session},
+    vary::vary_by_cookie,
+};
 
 /// What [`find`] finds in a request's Cookie fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use super::{
     settings::Settings,
     zone::{in_range, moment, wall_clock},
 };
-use crate::session::Session;
+use crate::{json, session::Session};
 
-/// The member of a session that overrides the settings.
-const MEMBER: &str = "_session_expiry";
+/// The member of a session that overrides the settings: what `set_expiry` was called with.
+pub const SESSION_EXPIRY: &str = "_session_expiry";
 
 /// How long the browser keeps the cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,19 @@ pub fn expiry(
     settings: &Settings,
     now: DateTime<Utc>,
 ) -> Result<Expiry, BadExpiry> {
+    expiry_of(session.raw(SESSION_EXPIRY), settings, now)
+}
+
+/// The same from the raw JSON of [`SESSION_EXPIRY`], where there is such a member.
+///
+/// # Errors
+///
+/// Where Django would raise an exception.
+pub fn expiry_of(
+    member: Option<&str>,
+    settings: &Settings,
+    now: DateTime<Utc>,
+) -> Result<Expiry, BadExpiry> {
     // Python's clock and the databases' columns have microseconds.
     let now = now.trunc_subsecs(6);
     let clock = settings.time_zone.unwrap_or(Tz::UTC);
@@ -67,7 +80,7 @@ pub fn expiry(
         exact: TimeDelta::from_std(age).map_err(|_| BadExpiry::Range)?,
         whole: i64::try_from(age.as_secs()).map_err(|_| BadExpiry::Range)?,
     };
-    let Some(raw) = session.raw(MEMBER).filter(|raw| *raw != "null") else {
+    let Some(raw) = member.filter(|raw| *raw != "null") else {
         let expiry = default.after(now, clock)?;
         return Ok(if settings.expire_at_browser_close {
             expiry.until_closed()
@@ -78,7 +91,7 @@ pub fn expiry(
     match raw.as_bytes() {
         [b'"', b'"'] if !settings.release.stores_iso_expiry() => default.after(now, clock),
         [b'"', ..] if settings.release.stores_iso_expiry() => {
-            let text = session.string(MEMBER).ok_or(BadExpiry::NotTime)?;
+            let text = json::string(raw).ok_or(BadExpiry::NotTime)?;
             fixed(&text, now, settings.time_zone)
         }
         [b'"', ..] => Err(BadExpiry::NotTime),
@@ -165,6 +178,20 @@ fn fixed(text: &str, now: DateTime<Utc>, zone: Option<Tz>) -> Result<Expiry, Bad
         date,
         lifetime: Lifetime::Seconds(age.div_euclid(1_000_000)),
     })
+}
+
+/// What `set_expiry` stores of a point in time since Django 4.1: `isoformat()` of a datetime as the site has it,
+/// in UTC or, with USE_TZ = False, on the wall clock of `zone`.
+pub fn iso_text(time: DateTime<Utc>, zone: Option<Tz>) -> String {
+    let time = time.trunc_subsecs(6);
+    let format = match time.nanosecond() {
+        0 => "%Y-%m-%dT%H:%M:%S",
+        _ => "%Y-%m-%dT%H:%M:%S%.6f",
+    };
+    match zone {
+        None => format!("{}+00:00", time.format(format)),
+        Some(zone) => wall_clock(time, zone).format(format).to_string(),
+    }
 }
 
 /// A point in time in the way Python's `isoformat()` writes it, with an offset or `Z`.

@@ -35,6 +35,8 @@ pub struct Settings {
     pub backends: Vec<String>,
     /// SESSION_EXPIRE_AT_BROWSER_CLOSE.
     pub expire_at_browser_close: bool,
+    /// SESSION_SAVE_EVERY_REQUEST.
+    pub save_every_request: bool,
     /// TIME_ZONE of a site with USE_TZ = False, which reads texts without an offset in `_session_expiry`.
     /// `None`: nobody reads them.
     pub time_zone: Option<Tz>,
@@ -67,6 +69,7 @@ impl Settings {
             own_user_rule: false,
             backends: vec!["django.contrib.auth.backends.ModelBackend".into()],
             expire_at_browser_close: false,
+            save_every_request: false,
             time_zone: None,
             session_data: 256 * 1024,
             session_json: 1024 * 1024,
@@ -90,6 +93,7 @@ impl From<&Config> for Settings {
             own_user_rule: config.django.user.condition.is_some(),
             backends: config.django.backends.clone(),
             expire_at_browser_close: config.django.expire_at_browser_close,
+            save_every_request: config.django.save_every_request,
             time_zone: config.django.time_zone,
             session_data: config.limits.session_data,
             session_json: config.limits.session_json,

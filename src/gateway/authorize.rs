@@ -11,7 +11,7 @@ use crate::{
     config::{Require, Route, SessionMode},
     error::Code,
     path::{encode_component, safe_next},
-    sessions::CurrentUser,
+    sessions::{CurrentUser, Known},
 };
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -87,14 +87,14 @@ pub fn authorize(
         .into())
         }
         (_, Require::Anyone) => Ok(()),
-        (Caller::Known(..), Require::Session) => Ok(()),
-        (Caller::Known(_, known), _) => match &known.user {
-            Some(user) if may_enter(route, user) => Ok(()),
-            Some(_) => {
+        (Caller::Visitor(session), require) => match session.known() {
+            Some(_) if require == Require::Session => Ok(()),
+            Some((_, Known { user: Some(user), .. })) if may_enter(route, user) => Ok(()),
+            Some((_, Known { user: Some(_), .. })) => {
                 let detail = "You are logged in, but not as somebody who may do this.";
                 Err(Refusal::new(Code::NotAllowed, detail).into())
             }
-            None => missing(),
+            _ => missing(),
         },
         _ => missing(),
     }

@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::django::cookie::vary_by_cookie;
+
 /// Fields that override Cache-Control for one kind of cache; some of those caches do not know `Vary`.
 fn overrides_cache_control(name: &HeaderName) -> bool {
     let name = name.as_str();
@@ -38,45 +40,6 @@ pub fn protect(headers: &mut HeaderMap, personal: Personal) {
         _ => private(headers),
     };
     headers.insert(header::CACHE_CONTROL, control);
-}
-
-/// Appends `Cookie` to Vary as Django's `patch_vary_headers` (django/utils/cache.py) does: the order is kept,
-/// and a `*` is all that is left.
-fn vary_by_cookie(headers: &mut HeaderMap) {
-    // What cannot be read may say anything; `*` says the most.
-    if headers
-        .get_all(header::VARY)
-        .iter()
-        .any(|value| value.to_str().is_err())
-    {
-        headers.insert(header::VARY, HeaderValue::from_static("*"));
-        return;
-    }
-    let mut names: Vec<String> = Vec::new();
-    for value in headers
-        .get_all(header::VARY)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-    {
-        names.extend(
-            value
-                .split(',')
-                .map(str::trim)
-                .filter(|name| !name.is_empty())
-                .map(str::to_owned),
-        );
-    }
-    if names.is_empty() {
-        headers.insert(header::VARY, HeaderValue::from_static("Cookie"));
-        return;
-    }
-    if names.iter().any(|name| name == "*") {
-        headers.insert(header::VARY, HeaderValue::from_static("*"));
-        return;
-    }
-    if !names.iter().any(|name| name.eq_ignore_ascii_case("cookie")) {
-        headers.append(header::VARY, HeaderValue::from_static("Cookie"));
-    }
 }
 
 /// The upstream's directives without those that speak to shared caches, and with `private`.
@@ -161,20 +124,5 @@ mod tests {
         let headers = protected(&[("cache-control", "public, max-age=60")], Personal::No);
         assert_eq!(headers["cache-control"], "public, max-age=60");
         assert_eq!(headers["vary"], "Cookie");
-    }
-
-    #[test]
-    fn vary_is_patched_as_django_does() {
-        let vary = |value| protected(&[("vary", value)], Personal::No);
-        let of = |headers: &HeaderMap| {
-            headers
-                .get_all("vary")
-                .iter()
-                .map(|value| value.to_str().unwrap().to_owned())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(of(&vary("Accept")), ["Accept", "Cookie"]);
-        assert_eq!(of(&vary("accept, COOKIE")), ["accept, COOKIE"]);
-        assert_eq!(of(&vary("Accept, *")), ["*"]);
     }
 }

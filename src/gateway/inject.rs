@@ -13,7 +13,7 @@ use crate::{
     body::Body,
     config::{self, Algorithm, Route, SessionMode},
     json, reserved,
-    sessions::{CurrentUser, Sessions},
+    sessions::{self, CurrentUser, Sessions},
 };
 
 /// Signs for one upstream.
@@ -91,34 +91,46 @@ impl Injector {
         let who = match &resolution.caller {
             _ if route.session == SessionMode::Off => Who::Withheld(Withheld::Off),
             Caller::NotAsked => Who::Withheld(Withheld::Off),
-            Caller::Nobody | Caller::LoggedOut(_) => Who::Nobody,
             Caller::Unverifiable => Who::Withheld(Withheld::Unreadable),
             Caller::Unavailable => Who::Withheld(Withheld::Unavailable),
-            Caller::Known(key, known) => {
-                let sid = sessions.opaque().sid(&self.audience, key);
-                plain = plain::values(route, &sid, known)?;
-                let told = sessions
-                    .project(&known.session, &route.forward)
-                    .ok()
-                    .map(|session| {
-                        let rev = sessions.opaque().rev(&self.audience, &sid, &session);
-                        (session, rev)
-                    });
-                let user = known.user.as_ref();
-                Who::Known {
-                    sid,
-                    session_exp: known.expire_date.timestamp(),
-                    sub: user.map(|user| user.id.as_str()),
-                    user: user.and_then(|user| user_member(&route.user, user)),
-                    told,
+            Caller::Visitor(session) => match session.known() {
+                None => Who::Nobody,
+                Some((key, known)) => {
+                    let sid = sessions.opaque().sid(&self.audience, key);
+                    plain = plain::values(route, &sid, known)?;
+                    self.who(sessions, route, sid, known)
                 }
-            }
+            },
         };
         Ok(Prepared {
             injector: self,
             who,
             plain,
         })
+    }
+
+    fn who<'a>(
+        &self,
+        sessions: &Sessions,
+        route: &Route,
+        sid: String,
+        known: &'a sessions::Known,
+    ) -> Who<'a> {
+        let told = sessions
+            .project(&known.session, &route.forward)
+            .ok()
+            .map(|session| {
+                let rev = sessions.opaque().rev(&self.audience, &sid, &session);
+                (session, rev)
+            });
+        let user = known.user.as_ref();
+        Who::Known {
+            sid,
+            session_exp: known.expire_date.timestamp(),
+            sub: user.map(|user| user.id.as_str()),
+            user: user.and_then(|user| user_member(&route.user, user)),
+            told,
+        }
     }
 }
 

@@ -8,11 +8,10 @@ use super::{
 };
 use crate::{
     config::{Config, Route},
-    django::cookie,
     error::Code,
     patch::Patch,
     reserved,
-    sessions::{Change, Changed, Refused, Sessions, View},
+    sessions::{Refused, Sessions, View},
 };
 
 /// What is needed to carry out an upstream's wish.
@@ -38,11 +37,11 @@ impl Persist<'_> {
         &self,
         status: StatusCode,
         headers: &HeaderMap,
-        resolution: &Resolution,
+        resolution: &mut Resolution,
     ) -> Result<Option<HeaderValue>, Refusal> {
         let mut fields = headers.get_all(reserved::X_SESSION_SET).iter();
         let Some(field) = fields.next() else {
-            return Ok(self.extend(status, resolution).await);
+            return Ok(self.extend(status, &mut resolution.caller).await);
         };
         // Django saves nothing then either (`SessionMiddleware`).
         if status.is_server_error() {
@@ -69,51 +68,36 @@ impl Persist<'_> {
             let detail = "Sessions are not stored at the moment (writes = \"off\").";
             return Err(Refusal::after(Code::SessionNotSaved, detail, status));
         }
-        let (key, logged_out) = match &resolution.caller {
-            Caller::Known(key, _) => (Some(*key), false),
-            Caller::LoggedOut(key) => (Some(*key), true),
-            Caller::Nobody => (None, false),
+        let session = match &mut resolution.caller {
+            Caller::Visitor(session) => session,
             Caller::Unverifiable => return Err(refused(Refused::Unreadable, status)),
             // No route grants anything there; the configuration is checked for that.
             Caller::NotAsked | Caller::Unavailable => {
                 return Err(self.bad(status, "the session was not read for this request"));
             }
         };
-        let change = Change {
-            key,
-            had_cookie: resolution.had_cookie,
-            logged_out,
-            patch,
-            view: View {
-                audience: self.upstream.to_owned(),
-                forward: self.route.forward.clone(),
-            },
+        let view = View {
+            audience: self.upstream.to_owned(),
+            forward: self.route.forward.clone(),
         };
-        let changed = self
-            .sessions
-            .change(change)
+        session
+            .apply(patch, Some(view))
             .await
             .map_err(|why| refused(why, status))?;
-        let settings = &self.sessions.settings().cookie;
-        Ok(match changed {
-            Changed::Nothing => None,
-            Changed::Saved(told) => Some(cookie::set(settings, &told.key, told.lifetime, told.now)),
-            Changed::Deleted => Some(cookie::delete(settings)),
-        })
+        Ok(session.cookie())
     }
 
     /// SESSION_SAVE_EVERY_REQUEST. A patch extends the session by itself, so this is for responses without one.
-    async fn extend(&self, status: StatusCode, resolution: &Resolution) -> Option<HeaderValue> {
+    async fn extend(&self, status: StatusCode, caller: &mut Caller) -> Option<HeaderValue> {
         if !self.config.django.save_every_request || !self.config.writes || status.is_server_error()
         {
             return None;
         }
-        let Caller::Known(key, known) = &resolution.caller else {
+        let Caller::Visitor(session) = caller else {
             return None;
         };
-        let told = self.sessions.extend(*key, known).await?;
-        let settings = &self.sessions.settings().cookie;
-        Some(cookie::set(settings, &told.key, told.lifetime, told.now))
+        session.extend().await;
+        session.cookie()
     }
 
     fn bad(&self, status: StatusCode, why: &str) -> Refusal {

@@ -8,8 +8,7 @@ use crate::{
     django::cookie,
     error::Code,
     session::SessionKey,
-    sessions::{Known, Resolved, Sessions},
-    store::LookupError,
+    sessions::{Error, Sessions, handle::Session},
 };
 
 /// Who calls, as far as it is known.
@@ -17,12 +16,8 @@ use crate::{
 pub enum Caller {
     /// The route does not read sessions.
     NotAsked,
-    /// There is no session behind this request: no cookie, no possible key, or no live row.
-    Nobody,
-    /// A session, with or without a login.
-    Known(SessionKey, Box<Known>),
-    /// A session whose login does not fit any more: nobody, by Django's rules.
-    LoggedOut(SessionKey),
+    /// It was read: a session, with or without a login, or nobody.
+    Visitor(Session),
     /// A row that cannot be verified.
     Unverifiable,
     /// The database did not answer, and the route goes on all the same (`on_store_error = "forward"`).
@@ -65,34 +60,31 @@ pub async fn resolve(
             return Err(Refusal::new(Code::AmbiguousCookie, detail));
         }
     }
-    let caller = match key {
-        _ if route.session == config::SessionMode::Off => Caller::NotAsked,
-        // A browser sends a preflight without cookies; one with cookies is still nobody's.
-        _ if preflight => Caller::Nobody,
-        None => Caller::Nobody,
-        Some(key) => look_up(sessions, route, key).await?,
-    };
+    if route.session == config::SessionMode::Off {
+        return Ok(Resolution {
+            caller: Caller::NotAsked,
+            had_cookie,
+        });
+    }
+    // A browser sends a preflight without cookies; one with cookies is still nobody's.
+    let session = sessions.of_cookie(key.filter(|_| !preflight), had_cookie);
+    let caller = look_up(session, route).await?;
     Ok(Resolution { caller, had_cookie })
 }
 
-async fn look_up(
-    sessions: &Sessions,
-    route: &config::Route,
-    key: SessionKey,
-) -> Result<Caller, Refusal> {
-    match sessions.resolve(key, route.reads_user()).await {
-        Ok(Resolved::Missing) => Ok(Caller::Nobody),
-        Ok(Resolved::Known(known)) => Ok(Caller::Known(key, known)),
-        Ok(Resolved::LoggedOut) => Ok(Caller::LoggedOut(key)),
-        Ok(Resolved::Unverifiable(_)) => Ok(Caller::Unverifiable),
-        Err(LookupError::Unavailable) if route.forward_on_store_error => Ok(Caller::Unavailable),
-        Err(LookupError::Unavailable) => Err(Refusal::new(
-            Code::SessionStoreUnavailable,
-            "The session database does not answer at the moment. You are still logged in; try again shortly.",
-        )),
-        Err(LookupError::Overloaded) => Err(Refusal::new(
+async fn look_up(mut session: Session, route: &config::Route) -> Result<Caller, Refusal> {
+    match session.read(route.reads_user()).await {
+        Ok(_) => Ok(Caller::Visitor(session)),
+        Err(Error::Unreadable(_)) => Ok(Caller::Unverifiable),
+        Err(Error::Overloaded) => Err(Refusal::new(
             Code::Overloaded,
             "Too many requests are waiting. Try again shortly.",
+        )),
+        // Whatever it is, nobody knows who this is.
+        Err(_) if route.forward_on_store_error => Ok(Caller::Unavailable),
+        Err(_) => Err(Refusal::new(
+            Code::SessionStoreUnavailable,
+            "The session database does not answer at the moment. You are still logged in; try again shortly.",
         )),
     }
 }

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{Expiry, Patch, SESSION_EXPIRY, shown};
-use crate::config::{Grants, Protected, Writable};
+use super::{Expiry, Patch, shown};
+use crate::{
+    config::{Grants, Protected, Writable},
+    django::SESSION_EXPIRY,
+};
 
 /// Most keys that one sentence lists.
 const LISTED: usize = 8;

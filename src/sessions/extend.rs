@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, SubsecRound, Utc};
 
-use super::{Cookie, Known, Site, plan};
+use super::{Changed, Cookie, Site, handle::Session, plan};
 use crate::{
     django::{UserKey, expiry},
     session::SessionKey,
@@ -15,25 +15,29 @@ use crate::{
 /// How often the log says that sessions are not extended.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
-/// Extends a session that was read as `known`, if it is due. Gives the cookie when its end has moved.
-pub(super) async fn extend(site: Arc<Site>, key: SessionKey, known: &Known) -> Option<Cookie> {
-    let now = Utc::now();
-    // By far most requests end here, without a word to the database.
-    let end = expiry(&known.session, &site.settings, now).ok()?;
-    if !plan::is_due(known.expire_date, end.date, now) {
-        return None;
-    }
-    let extension = Extension {
-        site: site.clone(),
-        key,
-    };
-    match site.store.change(Some(key), extension).await {
-        Ok(cookie) => cookie,
-        // Its cause was logged where it was known.
-        Err(ChangeError::NotSaved) => None,
-        Err(error) => {
-            site.say_not_extended(&error.to_string());
-            None
+impl Session {
+    /// Moves the end of a session that is in use, as SESSION_SAVE_EVERY_REQUEST does, where that is worth a write.
+    ///
+    /// It has no error: a session that is not extended has lost nothing, and one that has gone stays gone.
+    pub(crate) async fn extend(&mut self) {
+        let Some((key, known)) = self.known() else {
+            return;
+        };
+        let (site, now) = (self.site(), Utc::now());
+        // By far most requests end here, without a word to the database.
+        match expiry(&known.session, &site.settings, now) {
+            Ok(end) if plan::is_due(known.expire_date, end.date, now) => {}
+            _ => return,
+        }
+        let extension = Extension {
+            site: site.clone(),
+            key: *key,
+        };
+        match site.store.change(Some(*key), extension).await {
+            Ok(Some((cookie, end))) => self.was_extended(Changed::Saved(cookie), end),
+            // Its cause was logged where it was known.
+            Ok(None) | Err(ChangeError::NotSaved) => {}
+            Err(error) => site.say_not_extended(&error.to_string()),
         }
     }
 }
@@ -44,7 +48,8 @@ struct Extension {
 }
 
 impl Plan for Extension {
-    type Answer = Option<Cookie>;
+    /// The cookie and the new end, where it has moved.
+    type Answer = Option<(Cookie, DateTime<Utc>)>;
 
     fn user(&self, _: Option<&SessionRow>) -> Option<UserKey> {
         None
@@ -55,10 +60,10 @@ impl Plan for Extension {
         row: Option<&SessionRow>,
         _: Option<&UserRow>,
         now: DateTime<Utc>,
-    ) -> (Decision, Option<Cookie>) {
+    ) -> (Decision, Self::Answer) {
         row.and_then(|row| self.moved(row, now.trunc_subsecs(6)))
-            .map_or((Decision::Keep, None), |(decision, cookie)| {
-                (decision, Some(cookie))
+            .map_or((Decision::Keep, None), |(decision, cookie, end)| {
+                (decision, Some((cookie, end)))
             })
     }
 
@@ -69,11 +74,18 @@ impl Plan for Extension {
 
 impl Extension {
     /// By the row as it is now: another request may have extended it, or changed how long it lives.
-    fn moved(&self, row: &SessionRow, now: DateTime<Utc>) -> Option<(Decision, Cookie)> {
+    fn moved(
+        &self,
+        row: &SessionRow,
+        now: DateTime<Utc>,
+    ) -> Option<(Decision, Cookie, DateTime<Utc>)> {
         let session = self.site.decode(row).ok()?;
         let end = expiry(&session, &self.site.settings, now).ok()?;
+        if !plan::is_due(row.expire_date, end.date, now) {
+            return None;
+        }
         let decision = Decision::Update {
-            data: None,
+            data: self.site.under_the_first_key(row, &session, now),
             expire_date: end.date,
         };
         let cookie = Cookie {
@@ -81,7 +93,7 @@ impl Extension {
             lifetime: end.lifetime,
             now,
         };
-        plan::is_due(row.expire_date, end.date, now).then_some((decision, cookie))
+        Some((decision, cookie, end.date))
     }
 }
 

@@ -17,18 +17,18 @@ use crate::{
 /// Most time that an extension may lag behind, so that not every request writes.
 const TOUCH_MOST: TimeDelta = TimeDelta::seconds(60);
 
-/// What an upstream asked for, and what it had been told before.
-pub struct Change {
+/// What is asked for, and what the asker knew before.
+pub(super) struct Change {
     /// The key of the session that the request came with; `None` where there was no live row.
-    pub key: Option<SessionKey>,
+    pub(super) key: Option<SessionKey>,
     /// Whether the request bore a session cookie at all.
-    pub had_cookie: bool,
-    /// Whether the upstream was told "nobody" because the login did not fit the password any more.
-    pub logged_out: bool,
+    pub(super) had_cookie: bool,
+    /// Whether the asker was told "nobody" because the login did not fit the password any more.
+    pub(super) logged_out: bool,
     /// What to do.
-    pub patch: Patch,
-    /// What the upstream sees of a session, for `"if"`.
-    pub view: View,
+    pub(super) patch: Patch,
+    /// What an upstream sees of a session, for `"if"`.
+    pub(super) view: Option<View>,
 }
 
 /// An upstream's view of a session.
@@ -49,6 +49,28 @@ pub enum Changed {
     Saved(Cookie),
     /// The session is gone: the browser's cookie is deleted.
     Deleted,
+}
+
+/// The same, and what the row holds now.
+pub(super) struct Outcome {
+    pub(super) changed: Changed,
+    /// `None` where there is no row.
+    pub(super) stored: Option<Stored>,
+}
+
+/// A row as it was committed.
+pub(super) struct Stored {
+    pub(super) session: Session,
+    pub(super) expire_date: DateTime<Utc>,
+}
+
+impl From<Changed> for Outcome {
+    fn from(changed: Changed) -> Self {
+        Self {
+            changed,
+            stored: None,
+        }
+    }
 }
 
 /// Why a change was refused.
@@ -77,6 +99,24 @@ pub enum Refused {
     Unknown,
 }
 
+impl Outcome {
+    fn saved(key: SessionKey, session: Session, end: Expiry, now: DateTime<Utc>) -> Self {
+        let cookie = Cookie {
+            key,
+            lifetime: end.lifetime,
+            now,
+        };
+        let stored = Stored {
+            session,
+            expire_date: end.date,
+        };
+        Self {
+            changed: Changed::Saved(cookie),
+            stored: Some(stored),
+        }
+    }
+}
+
 impl From<ChangeError> for Refused {
     fn from(error: ChangeError) -> Self {
         match error {
@@ -94,14 +134,14 @@ pub(super) fn is_due(stored: DateTime<Utc>, end: DateTime<Utc>, now: DateTime<Ut
 }
 
 /// Carries out a change.
-pub(super) async fn carry_out(site: Arc<Site>, change: Change) -> Result<Changed, Refused> {
+pub(super) async fn carry_out(site: Arc<Site>, change: Change) -> Result<Outcome, Refused> {
     // Who was told "nobody" was told no revision that could still hold.
     if change.logged_out && change.patch.condition().is_some() {
         return Err(Refused::Changed);
     }
     // What changes nothing takes no connection.
     if change.key.is_none() && !change.creates() {
-        return change.without_session();
+        return change.without_session().map(Outcome::from);
     }
     let key = change.key;
     let plan = SessionPlan {
@@ -129,12 +169,28 @@ impl Change {
     }
 }
 
+impl Site {
+    /// The row's data signed anew, if a fallback has signed it: a row that is only ever extended would outlive the
+    /// rotation of its key. `None` leaves the bytes as they are.
+    pub(super) fn under_the_first_key(
+        &self,
+        row: &SessionRow,
+        session: &Session,
+        now: DateTime<Utc>,
+    ) -> Option<String> {
+        let RowData::Text(text) = &row.data else {
+            return None;
+        };
+        (!self.codec.is_current(text)).then(|| self.codec.encode(session, now))
+    }
+}
+
 struct SessionPlan {
     site: Arc<Site>,
     change: Change,
 }
 
-type Answer = Result<Changed, Refused>;
+type Answer = Result<Outcome, Refused>;
 
 impl Plan for SessionPlan {
     type Answer = Answer;
@@ -162,7 +218,7 @@ impl Plan for SessionPlan {
         };
         decided.map_or_else(
             |refused| (Decision::Keep, Err(refused)),
-            |(decision, changed)| (decision, Ok(changed)),
+            |(decision, outcome)| (decision, Ok(outcome)),
         )
     }
 }
@@ -174,7 +230,7 @@ impl SessionPlan {
         row: &SessionRow,
         user: Option<&UserRow>,
         now: DateTime<Utc>,
-    ) -> Result<(Decision, Changed), Refused> {
+    ) -> Result<(Decision, Outcome), Refused> {
         let patch = &self.change.patch;
         let mut session = self.site.decode(row).map_err(|_| Refused::Unreadable)?;
         if self.change.logged_out && !self.fits(&session, user) {
@@ -195,65 +251,37 @@ impl SessionPlan {
         }
         let end = self.end(&session, now)?;
         if patch.cycle() {
-            let new = self.new_row(&session, end, now)?;
-            let cookie = Cookie {
-                key: new.key,
-                lifetime: end.lifetime,
-                now,
-            };
-            return Ok((Decision::Replace(new), Changed::Saved(cookie)));
+            return self.store_new(session, end, now);
         }
-        let saved = Changed::Saved(Cookie {
-            key,
-            lifetime: end.lifetime,
-            now,
-        });
-        if changed {
-            let data = Some(self.site.codec.encode(&session, now));
-            return Ok((
-                Decision::Update {
-                    data,
-                    expire_date: end.date,
-                },
-                saved,
-            ));
+        if !changed && !is_due(row.expire_date, end.date, now) {
+            let stored = Some(Stored {
+                session,
+                expire_date: row.expire_date,
+            });
+            let changed = Changed::Nothing;
+            return Ok((Decision::Keep, Outcome { changed, stored }));
         }
-        if is_due(row.expire_date, end.date, now) {
-            return Ok((
-                Decision::Update {
-                    data: self.under_the_first_key(row, &session, now),
-                    expire_date: end.date,
-                },
-                saved,
-            ));
-        }
-        Ok((Decision::Keep, Changed::Nothing))
-    }
-
-    /// The row's data signed anew, if a fallback has signed it: a row that is only ever extended would outlive the
-    /// rotation of its key. `None` leaves the bytes as they are.
-    fn under_the_first_key(
-        &self,
-        row: &SessionRow,
-        session: &Session,
-        now: DateTime<Utc>,
-    ) -> Option<String> {
-        let RowData::Text(text) = &row.data else {
-            return None;
+        let data = match changed {
+            true => Some(self.site.codec.encode(&session, now)),
+            false => self.site.under_the_first_key(row, &session, now),
         };
-        (!self.site.codec.is_current(text)).then(|| self.site.codec.encode(session, now))
+        let decision = Decision::Update {
+            data,
+            expire_date: end.date,
+        };
+        Ok((decision, Outcome::saved(key, session, end, now)))
     }
 
     /// Deletes the row; what the change sets begins a session of its own.
-    fn start_afresh(&self, now: DateTime<Utc>) -> Result<(Decision, Changed), Refused> {
+    fn start_afresh(&self, now: DateTime<Utc>) -> Result<(Decision, Outcome), Refused> {
         if self.change.patch.has_set() {
             return self.create(now);
         }
-        Ok((Decision::Delete, Changed::Deleted))
+        Ok((Decision::Delete, Changed::Deleted.into()))
     }
 
     /// Gone since the request was resolved. Never written again: that would bring back who has logged out.
-    fn row_is_gone(&self, now: DateTime<Utc>) -> Result<(Decision, Changed), Refused> {
+    fn row_is_gone(&self, now: DateTime<Utc>) -> Result<(Decision, Outcome), Refused> {
         let patch = &self.change.patch;
         if patch.condition().is_some() || !(patch.flush() || self.change.logged_out) {
             return Err(Refused::Gone);
@@ -261,36 +289,34 @@ impl SessionPlan {
         self.start_afresh(now)
     }
 
-    fn create(&self, now: DateTime<Utc>) -> Result<(Decision, Changed), Refused> {
+    fn create(&self, now: DateTime<Utc>) -> Result<(Decision, Outcome), Refused> {
         let mut session = Session::empty();
         self.change.patch.apply(&mut session);
         self.check_size(&session)?;
         let end = self.end(&session, now)?;
-        let new = self.new_row(&session, end, now)?;
-        let cookie = Cookie {
-            key: new.key,
-            lifetime: end.lifetime,
-            now,
-        };
-        Ok((Decision::Replace(new), Changed::Saved(cookie)))
+        self.store_new(session, end, now)
     }
 
-    fn new_row(
+    fn store_new(
         &self,
-        session: &Session,
+        session: Session,
         end: Expiry,
         now: DateTime<Utc>,
-    ) -> Result<NewRow, Refused> {
+    ) -> Result<(Decision, Outcome), Refused> {
         // Never a key that a client offered: a fresh one from the system's random numbers.
         let key = SessionKey::random().map_err(|error| {
             tracing::error!(%error, "the operating system gave no random numbers");
             Refused::NotSaved
         })?;
-        Ok(NewRow {
+        let new = NewRow {
             key,
-            data: self.site.codec.encode(session, now),
+            data: self.site.codec.encode(&session, now),
             expire_date: end.date,
-        })
+        };
+        Ok((
+            Decision::Replace(new),
+            Outcome::saved(key, session, end, now),
+        ))
     }
 
     fn check_size(&self, session: &Session) -> Result<(), Refused> {
@@ -307,7 +333,9 @@ impl SessionPlan {
     /// Whether `"if"` names what the upstream would see of this session now. While SECRET_KEY is rotated, it may
     /// have been told so by a gateway that has the keys in another order.
     fn is_revision(&self, condition: &str, key: &SessionKey, session: &Session) -> bool {
-        let View { audience, forward } = &self.change.view;
+        let Some(View { audience, forward }) = &self.change.view else {
+            return false;
+        };
         let Ok(member) = assertion::project(session, forward, &self.site.protected) else {
             return false;
         };

@@ -7,14 +7,13 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use sqlx::{Connection, sqlite::SqliteConnectOptions, sqlite::SqliteConnection};
 use tempfile::TempDir;
 
 use super::Ports;
-use crate::config::{Config, LoadOptions};
-
-/// Django's tables as Django makes them, and one user.
-const SCHEMA: &str = include_str!("schema.sql");
+use crate::{
+    config::{Config, LoadOptions},
+    sample::make_database,
+};
 
 const DATABASE: &str = "db.sqlite3";
 const SECRET_KEY: &str = "secret_key";
@@ -93,7 +92,7 @@ impl Folder {
         // Under another name first: a demo that is ended here must not leave half a database.
         let unfinished = self.path.join("db.sqlite3.new");
         let made = make_database(&unfinished).await;
-        made.and_then(|()| fs::rename(&unfinished, &database).map_err(|error| error.to_string()))
+        made.and_then(|()| fs::rename(&unfinished, &database))
             .map_err(|error| {
                 format!(
                     "the database {} cannot be made: {error}",
@@ -144,24 +143,6 @@ fn make_secret(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
-}
-
-async fn make_database(path: &Path) -> Result<(), String> {
-    // Truncated if it is there, and made here, so that nobody else may read it: SQLite goes by the umask.
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(|error| error.to_string())?;
-    let made = async {
-        let options = SqliteConnectOptions::new().filename(path);
-        let mut connection = SqliteConnection::connect_with(&options).await?;
-        let mut transaction = connection.begin().await?;
-        sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        connection.close().await
-    };
-    made.await.map_err(|error| error.to_string())
 }
 
 fn template(ports: Ports) -> String {

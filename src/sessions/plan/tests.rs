@@ -182,19 +182,20 @@ impl Scene {
     }
 
     /// With the row under its key; without one, as nobody.
-    fn decide(&self, patch: &str, row: Option<&SessionRow>) -> (Decision, Answer) {
+    fn decide(&self, patch: &str, row: Option<&SessionRow>) -> (Decision, Told) {
         let change = Change {
             key: row.map(|_| self.key),
             had_cookie: true,
             logged_out: false,
             patch: Patch::parse(patch.as_bytes()).unwrap(),
-            view: View {
+            view: Some(View {
                 audience: "a".into(),
                 forward: Forward::AllButProtected,
-            },
+            }),
         };
         let site = self.site.clone();
-        SessionPlan { site, change }.decide(row, None, self.now)
+        let (decision, answer) = SessionPlan { site, change }.decide(row, None, self.now);
+        (decision, answer.map(|outcome| outcome.changed))
     }
 
     fn contents(&self, decision: &Decision) -> Session {
@@ -258,6 +259,8 @@ impl Scene {
     }
 }
 
+type Told = Result<Changed, Refused>;
+
 fn end_of(decision: &Decision) -> Option<DateTime<Utc>> {
     match decision {
         Decision::Update { expire_date, .. } => Some(*expire_date),
@@ -266,7 +269,7 @@ fn end_of(decision: &Decision) -> Option<DateTime<Utc>> {
     }
 }
 
-fn lifetime_of(told: Answer) -> Lifetime {
+fn lifetime_of(told: Told) -> Lifetime {
     match told {
         Ok(Changed::Saved(cookie)) => cookie.lifetime,
         other => panic!("{other:?}"),
