@@ -8,6 +8,7 @@ pub mod database;
 pub mod django;
 pub mod gateway;
 pub mod http;
+pub mod mariadb_server;
 pub mod process;
 pub mod python_upstream;
 pub mod rows;
@@ -22,6 +23,7 @@ pub use self::{
     django::{Django, Release},
     gateway::Gateway,
     http::{Answer, Ask, Connection},
+    mariadb_server::MariaDbServer,
     process::Process,
     python_upstream::PythonUpstream,
     scene::Scene,
