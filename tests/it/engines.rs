@@ -7,7 +7,7 @@ use crate::support::{Database, Django, Engine, Gateway, Release, Served as _, Up
 
 #[test]
 fn with_cached_db_each_change_of_django_is_read_at_the_next_request() {
-    for engine in [Engine::Sqlite, Engine::Postgres] {
+    for engine in [Engine::Sqlite, Engine::Postgres, Engine::MariaDb] {
         let database = Database::empty(engine);
         // The process's own memory: Django's default cache.
         let settings = json!({"SESSION_ENGINE": "django.contrib.sessions.backends.cached_db"});

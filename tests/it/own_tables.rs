@@ -29,14 +29,14 @@ const QSESSIONS: Package = Package {
 
 #[test]
 fn rows_of_django_user_sessions_are_read_and_changed_but_not_created() {
-    for engine in [Engine::Sqlite, Engine::Postgres] {
+    for engine in [Engine::Sqlite, Engine::Postgres, Engine::MariaDb] {
         walk(&Site::start(&USER_SESSIONS, engine));
     }
 }
 
 #[test]
 fn rows_of_django_qsessions_are_read_and_changed_but_not_created() {
-    for engine in [Engine::Sqlite, Engine::Postgres] {
+    for engine in [Engine::Sqlite, Engine::Postgres, Engine::MariaDb] {
         walk(&Site::start(&QSESSIONS, engine));
     }
 }
