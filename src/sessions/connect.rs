@@ -252,6 +252,8 @@ impl Connect {
                 condition: user.condition.as_deref().map(sql::condition).transpose()?,
                 columns: columns.collect::<Result<_, _>>()?,
                 groups: groups.transpose()?,
+                // No header limits what a program is told.
+                told_bytes: self.settings.session_data,
             })
         };
         let options = || {

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fmt};
 
 use chrono::Timelike;
+use chrono_tz::Tz;
 use uuid::Uuid;
 
 use super::shape::ColumnKind;
@@ -64,8 +65,9 @@ impl Gathered {
 }
 
 /// A column that the database spells as JSON, as a claim holds it: `None` for null, and for what a claim cannot
-/// hold. The same value is spelt in the same way whatever the database.
-pub(super) fn json_claim(text: &str, kind: ColumnKind) -> Option<Box<str>> {
+/// hold. The same value is spelt in the same way whatever the database. A moment without an offset is what a clock
+/// in `zone` shows.
+pub(super) fn json_claim(text: &str, kind: ColumnKind, zone: Tz) -> Option<Box<str>> {
     let claim = match kind {
         ColumnKind::Number => number(text)?,
         ColumnKind::Boolean | ColumnKind::Time | ColumnKind::Uuid | ColumnKind::Text => {
@@ -76,7 +78,7 @@ pub(super) fn json_claim(text: &str, kind: ColumnKind) -> Option<Box<str>> {
         (_, "null") => return None,
         (ColumnKind::Boolean, "0") => "false".to_owned(),
         (ColumnKind::Boolean, "1") => "true".to_owned(),
-        (ColumnKind::Time, text) => moment(&json::string(text)?)?,
+        (ColumnKind::Time, text) => moment(&json::string(text)?, zone)?,
         (ColumnKind::Uuid, text) => with_hyphens(text).unwrap_or(claim),
         _ => claim,
     };
@@ -103,8 +105,8 @@ fn number(text: &str) -> Option<String> {
 }
 
 /// A moment as RFC 3339 has it, in UTC, with microseconds where there are some.
-fn moment(text: &str) -> Option<String> {
-    let time = parse_sqlite_text(text)?;
+fn moment(text: &str, zone: Tz) -> Option<String> {
+    let time = parse_sqlite_text(text, zone)?;
     let format = match time.nanosecond() {
         0 => "\"%Y-%m-%dT%H:%M:%SZ\"",
         _ => "\"%Y-%m-%dT%H:%M:%S%.6fZ\"",
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_column_is_told_as_its_type_says() {
-        let told = |text, kind| json_claim(text, kind).map(String::from);
+        let told = |text, kind| json_claim(text, kind, Tz::UTC).map(String::from);
         assert_eq!(told("1", ColumnKind::Boolean).as_deref(), Some("true"));
         assert_eq!(told("0", ColumnKind::Boolean).as_deref(), Some("false"));
         assert_eq!(told("true", ColumnKind::Boolean).as_deref(), Some("true"));
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_number_keeps_its_digits_but_no_zeros_behind() {
-        let told = |text: &str| json_claim(text, ColumnKind::Number).map(String::from);
+        let told = |text: &str| json_claim(text, ColumnKind::Number, Tz::UTC).map(String::from);
         for (text, number) in [
             ("1", "1"),
             ("-7", "-7"),
@@ -181,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_moment_is_told_in_utc() {
-        let told = |text: &str| json_claim(text, ColumnKind::Time).map(String::from);
+        let told = |text: &str| json_claim(text, ColumnKind::Time, Tz::UTC).map(String::from);
         for (text, moment) in [
             (
                 "2026-11-22T23:42:17.123456+00:00",
@@ -211,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_uuid_is_told_with_hyphens() {
-        let told = |text: &str| json_claim(text, ColumnKind::Uuid).map(String::from);
+        let told = |text: &str| json_claim(text, ColumnKind::Uuid, Tz::UTC).map(String::from);
         let uuid = "\"5f0c1ce0-7f3a-4a8e-9d55-1d5cf14a3a54\"";
         assert_eq!(told(uuid).as_deref(), Some(uuid));
         assert_eq!(told(&uuid.replace('-', "")).as_deref(), Some(uuid));

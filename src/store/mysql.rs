@@ -147,7 +147,9 @@ impl MySql {
         let users = self.site.users.as_ref().zip(shape.users.as_ref());
         Ok(Handle {
             connection,
-            users: users.map(|(options, shape)| Users::new(options, shape, proof(&self.site))),
+            users: users.map(|(options, shape)| {
+                Users::new(options, shape, proof(&self.site), self.site.time_zone)
+            }),
             shape: Arc::new(shape),
         })
     }

@@ -227,7 +227,7 @@ impl Backend for Sqlite {
         Ok(Handle {
             connection,
             file,
-            users: users.map(|(options, shape)| Users::new(options, shape)),
+            users: users.map(|(options, shape)| Users::new(options, shape, self.site.time_zone)),
             shape: Arc::new(shape),
         })
     }

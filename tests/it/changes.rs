@@ -319,7 +319,16 @@ fn a_session_that_is_gone_stays_gone() {
 
 #[test]
 fn a_lock_that_is_not_had_in_time_is_a_409_on_postgresql() {
-    let scene = Scene::over(Database::postgres(), "deadline = '500ms'");
+    a_lock_that_is_not_had_in_time_is_a_409(Database::postgres());
+}
+
+#[test]
+fn a_lock_that_is_not_had_in_time_is_a_409_on_mariadb() {
+    a_lock_that_is_not_had_in_time_is_a_409(Database::mariadb());
+}
+
+fn a_lock_that_is_not_had_in_time_is_a_409(database: Database) {
+    let scene = Scene::over(database, "deadline = '500ms'");
     scene.app.answers(reply(200).set(r#"{"set":{"a":1}}"#));
     let other = scene.database.login(json!({}));
     scene.database.while_locked(&scene.key, || {
@@ -380,7 +389,11 @@ fn the_switch_turns_every_change_into_not_saved() {
 
 #[test]
 fn the_response_waits_for_the_write() {
-    for database in [Database::postgres(), Database::sqlite()] {
+    for database in [
+        Database::postgres(),
+        Database::sqlite(),
+        Database::mariadb(),
+    ] {
         let engine = database.engine();
         let scene = Scene::over(database, "deadline = '20s'");
         scene

@@ -14,6 +14,11 @@ fn patches_of_two_gateways_on_postgresql_all_arrive() {
 }
 
 #[test]
+fn patches_of_two_gateways_on_mariadb_all_arrive() {
+    all_patches_arrive(Engine::MariaDb, 2);
+}
+
+#[test]
 fn patches_of_one_gateway_on_sqlite_all_arrive() {
     all_patches_arrive(Engine::Sqlite, 1);
 }

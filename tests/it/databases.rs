@@ -1,3 +1,5 @@
-//! Real Django on each database, beside the gateway.
+//! What is different from database to database.
 
+mod login;
 mod mariadb;
+mod server;

@@ -184,6 +184,11 @@ fn on_postgresql_each_cut_write_is_stored_or_refused() {
     every_cut_of_every_write(Engine::Postgres);
 }
 
+#[test]
+fn on_mariadb_each_cut_write_is_stored_or_refused() {
+    every_cut_of_every_write(Engine::MariaDb);
+}
+
 /// After a cut at this place another writer changes the row before the gateway can look.
 fn another_writer_comes_between(engine: Engine) {
     let site = Site::start(engine);
@@ -229,4 +234,9 @@ fn another_writer_comes_between(engine: Engine) {
 #[test]
 fn on_postgresql_an_outcome_is_unknown_only_after_another_writer() {
     another_writer_comes_between(Engine::Postgres);
+}
+
+#[test]
+fn on_mariadb_an_outcome_is_unknown_only_after_another_writer() {
+    another_writer_comes_between(Engine::MariaDb);
 }

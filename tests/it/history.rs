@@ -32,6 +32,11 @@ fn on_postgresql_nothing_is_lost_resurrected_or_stale() {
 }
 
 #[test]
+fn on_mariadb_nothing_is_lost_resurrected_or_stale() {
+    random_history(Engine::MariaDb);
+}
+
+#[test]
 fn on_sqlite_nothing_is_lost_resurrected_or_stale() {
     random_history(Engine::Sqlite);
 }

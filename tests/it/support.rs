@@ -8,6 +8,7 @@ pub mod database;
 pub mod django;
 pub mod gateway;
 pub mod http;
+pub mod mariadb_server;
 pub mod pgbouncer;
 pub mod postgres_server;
 pub mod process;
@@ -24,6 +25,7 @@ pub use self::{
     django::{Django, Release},
     gateway::Gateway,
     http::{Answer, Ask, Connection},
+    mariadb_server::MariaDbServer,
     pgbouncer::PgBouncer,
     postgres_server::PostgresServer,
     process::Process,

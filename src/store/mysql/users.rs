@@ -1,10 +1,12 @@
 //! The user table on MySQL and MariaDB.
 
+use chrono_tz::Tz;
 use sqlx::{
     MySql as Driver, Row,
     mysql::{MySqlArguments, MySqlConnection, MySqlRow},
     query::Query,
 };
+use uuid::Uuid;
 
 use super::{fault, proven};
 use crate::{
@@ -24,16 +26,21 @@ pub(super) struct Users {
     /// Whether a UUID is spelt with hyphens: Django's `char(32)` is without, MariaDB's own type has them.
     hyphens: bool,
     rows: Vec<Sql>,
-    /// The columns that routes ask for, and what they hold.
-    columns: Option<(Vec<Sql>, Vec<ColumnKind>)>,
-    groups: Option<Vec<Sql>>,
+    /// Rows with the columns and groups that routes ask for: in one statement, so that they are of one moment.
+    details: Option<Vec<Sql>>,
+    columns: Vec<ColumnKind>,
+    /// The zone of columns that hold what a clock showed.
+    zone: Tz,
 }
 
+/// Where what routes ask for begins: behind proof, key, password and condition.
+const MORE: usize = 4;
+
 impl Users {
-    pub(super) fn new(options: &UserOptions, shape: &UserShape, proof: &str) -> Self {
+    pub(super) fn new(options: &UserOptions, shape: &UserShape, proof: &str, zone: Tz) -> Self {
         let quote = |name: &str| quoted(name, '`');
         let (table, key) = (quote(&options.table), quote(&options.key));
-        let spelt = |key: &str| match shape.key {
+        let spelt = match shape.key {
             KeyKind::Integer => format!("CAST({key} AS SIGNED)"),
             KeyKind::Uuid | KeyKind::Text => format!("CAST({key} AS CHAR)"),
         };
@@ -41,50 +48,41 @@ impl Users {
             .password
             .as_ref()
             .map_or("''".into(), |name| quote(name));
-        let condition = shape.condition.as_deref().unwrap_or("TRUE");
-        let rows = padded_statements(|marks| {
-            format!(
-                "SELECT {proof}, NULL, NULL, NULL UNION ALL \
-                 SELECT NULL, {}, {password}, ({condition}) IS TRUE FROM {table} WHERE {key} IN ({marks})",
-                spelt(&key)
-            )
-        });
-        let columns = (!options.columns.is_empty()).then(|| {
-            let told: String = options
-                .columns
-                .iter()
-                .zip(&shape.columns)
-                .map(|(name, kind)| format!(", {}", told(&quote(name), *kind)))
-                .collect();
-            let nothing = ", NULL".repeat(options.columns.len());
-            let statements = padded_statements(|marks| {
-                format!(
-                    "SELECT {proof}, NULL{nothing} UNION ALL \
-                     SELECT NULL, {}{told} FROM {table} WHERE {key} IN ({marks})",
-                    spelt(&key)
-                )
-            });
-            (statements, shape.columns.clone())
-        });
+        let condition = shape.condition(options, '`');
+        let row = format!("{spelt}, {password}, {condition}");
+        let told = options.columns.iter().zip(&shape.columns);
+        let told = told.map(|(name, kind)| told_column(&quote(name), *kind, options.told_bytes));
         let groups = options.groups.as_ref().zip(shape.member.as_ref());
         let groups = groups.map(|((members, groups), member)| {
-            let (members, groups) = (quote(members), quote(groups));
-            let member = format!("m.{}", quote(member));
+            let (members, groups, member) = (quote(members), quote(groups), quote(member));
+            format!(
+                "(SELECT CAST(JSON_ARRAYAGG(sg_group.name) AS CHAR) FROM {members} sg_member \
+                 JOIN {groups} sg_group ON sg_group.id = sg_member.group_id \
+                 WHERE sg_member.{member} = {table}.{key})"
+            )
+        });
+        let more: Vec<String> = told.chain(groups).collect();
+        let of = |row: &str, nothing: &str| {
             padded_statements(|marks| {
                 format!(
-                    "SELECT {proof}, NULL, NULL UNION ALL \
-                     SELECT NULL, {}, g.name FROM {members} m JOIN {groups} g ON g.id = m.group_id \
-                     WHERE {member} IN ({marks})",
-                    spelt(&member)
+                    "SELECT {proof}, NULL, NULL, NULL{nothing} UNION ALL \
+                     SELECT NULL, {row} FROM {table} WHERE {key} IN ({marks})"
                 )
             })
+        };
+        let details = (!more.is_empty()).then(|| {
+            of(
+                &format!("{row}, {}", more.join(", ")),
+                &", NULL".repeat(more.len()),
+            )
         });
         Self {
             kind: shape.key,
             hyphens: !shape.key_type.eq_ignore_ascii_case("char(32)"),
-            rows,
-            columns,
-            groups,
+            rows: of(&row, ""),
+            details,
+            columns: shape.columns.clone(),
+            zone,
         }
     }
 
@@ -92,16 +90,19 @@ impl Users {
     pub(super) async fn check(&self, connection: &mut MySqlConnection) -> Result<(), Fault> {
         let nobody = match self.kind {
             KeyKind::Integer => UserKey::Integer(0),
-            KeyKind::Uuid | KeyKind::Text => UserKey::Text("".into()),
+            KeyKind::Uuid => UserKey::Uuid(Uuid::nil()),
+            KeyKind::Text => UserKey::Text("".into()),
         };
-        let wanted = Wanted {
-            users: vec![nobody.clone()],
-            details: vec![nobody],
-            ..Wanted::default()
-        };
-        self.look_up(connection, &wanted, &mut Found::default())
-            .await
-            .map(drop)
+        for statements in std::iter::once(&self.rows).chain(&self.details) {
+            self.fetch(
+                statements,
+                std::slice::from_ref(&nobody),
+                connection,
+                |_, _| {},
+            )
+            .await?;
+        }
+        Ok(())
     }
 
     pub(super) async fn look_up(
@@ -110,42 +111,46 @@ impl Users {
         wanted: &Wanted,
         found: &mut Found,
     ) -> Result<Proof, Fault> {
-        let take = |key, row: &MySqlRow| {
+        let details = self.details.as_ref().filter(|_| !wanted.details.is_empty());
+        let statements = details.unwrap_or(&self.rows);
+        let mut gathered = Gathered::of(&wanted.details);
+        let take = |key: UserKey, row: &MySqlRow| {
+            if details.is_some() {
+                self.gather(row, &key, &mut gathered);
+            }
             found.users.push((key, user_row(row)));
         };
-        let mut proof = self
-            .fetch(&self.rows, &wanted.users, connection, take)
+        let proof = self
+            .fetch(statements, &wanted.users, connection, take)
             .await?;
-        let mut gathered = Gathered::of(&wanted.details);
-        if let Some((statements, kinds)) = &self.columns
-            && proof == Proof::Primary
-        {
-            let take = |key, row: &MySqlRow| {
-                // What is no text at all is not told.
-                let told = kinds.iter().enumerate().map(|(place, kind)| {
-                    let text: Result<Option<String>, _> = row.try_get_unchecked(place + 2);
-                    text.ok().flatten().and_then(|text| claim(text, *kind))
-                });
-                gathered.columns(&key, told.collect());
-            };
-            proof = self
-                .fetch(statements, &wanted.details, connection, take)
-                .await?;
-        }
-        if let Some(statements) = &self.groups
-            && proof == Proof::Primary
-        {
-            let take = |key, row: &MySqlRow| {
-                if let Ok(name) = row.try_get_unchecked(2) {
-                    gathered.group(&key, name);
-                }
-            };
-            proof = self
-                .fetch(statements, &wanted.details, connection, take)
-                .await?;
-        }
         found.details.extend(gathered.finish());
         Ok(proof)
+    }
+
+    /// What of a row cannot be taken (bytes that are no text) is not told.
+    fn gather(&self, row: &MySqlRow, key: &UserKey, gathered: &mut Gathered) {
+        let text = |place: usize| -> Option<String> { row.try_get_unchecked(place).ok()? };
+        let told = self.columns.iter().enumerate();
+        let told = told.map(|(place, kind)| {
+            let text = text(MORE + place)?;
+            let json = match kind {
+                ColumnKind::Boolean | ColumnKind::Number => text,
+                ColumnKind::Time | ColumnKind::Uuid | ColumnKind::Text => {
+                    serde_json::Value::String(text).to_string()
+                }
+            };
+            json_claim(&json, *kind, self.zone)
+        });
+        gathered.columns(key, told.collect());
+        let groups = MORE + self.columns.len();
+        if groups >= row.len() {
+            return;
+        }
+        let names = text(groups).and_then(|names| serde_json::from_str(&names).ok());
+        let names: Vec<Option<String>> = names.unwrap_or_default();
+        for name in names.into_iter().flatten() {
+            gathered.group(key, name);
+        }
     }
 
     async fn fetch(
@@ -200,24 +205,14 @@ impl Users {
     }
 }
 
-/// A column as text. Bytes are none.
-fn told(column: &str, kind: ColumnKind) -> String {
+/// A column as text. Bytes are none, and what is longer than any header may be is never told, so zeros come in
+/// its place.
+fn told_column(column: &str, kind: ColumnKind, most: usize) -> String {
+    let text =
+        format!("IF(LENGTH({column}) > {most}, REPEAT('0', {most} + 1), CAST({column} AS CHAR))");
     match kind {
-        ColumnKind::Text => {
-            format!("IF(CHARSET({column}) = 'binary', NULL, CAST({column} AS CHAR))")
-        }
-        ColumnKind::Boolean | ColumnKind::Number | ColumnKind::Time => {
-            format!("CAST({column} AS CHAR)")
-        }
-    }
-}
-
-fn claim(text: String, kind: ColumnKind) -> Option<Box<str>> {
-    match kind {
-        ColumnKind::Boolean | ColumnKind::Number => json_claim(&text, kind),
-        ColumnKind::Time | ColumnKind::Text => {
-            json_claim(&serde_json::Value::String(text).to_string(), kind)
-        }
+        ColumnKind::Text => format!("IF(CHARSET({column}) = 'binary', NULL, {text})"),
+        ColumnKind::Boolean | ColumnKind::Number | ColumnKind::Time | ColumnKind::Uuid => text,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The user table on PostgreSQL.
 
+use chrono_tz::Tz;
 use sqlx::{
     Row,
     postgres::{PgArguments, PgConnection, PgRow, Postgres as Driver},
@@ -137,7 +138,7 @@ impl Users {
         let first = PROOF + 1;
         let told = self.columns.iter().enumerate().map(|(place, kind)| {
             let text: Option<&str> = row.try_get(first + place).map_err(fault)?;
-            Ok(text.and_then(|text| json_claim(text, *kind)))
+            Ok(text.and_then(|text| json_claim(text, *kind, Tz::UTC)))
         });
         gathered.columns(key, told.collect::<Result<_, Fault>>()?);
         let groups = first + self.columns.len();

@@ -1,5 +1,6 @@
 //! The user table on SQLite.
 
+use chrono_tz::Tz;
 use sqlx::{
     Row, Sqlite as Driver, TypeInfo, ValueRef,
     query::Query,
@@ -29,10 +30,12 @@ pub(super) struct Users {
     /// Rows with the columns and groups that routes ask for: in one statement, so that they are of one moment.
     details: Option<Vec<Sql>>,
     columns: Vec<ColumnKind>,
+    /// The zone of columns that hold what a clock showed.
+    zone: Tz,
 }
 
 impl Users {
-    pub(super) fn new(options: &UserOptions, shape: &UserShape) -> Self {
+    pub(super) fn new(options: &UserOptions, shape: &UserShape, zone: Tz) -> Self {
         let quote = |name: &str| quoted(name, QUOTE);
         let (table, key) = (quote(&options.table), quote(&options.key));
         let password = options
@@ -62,6 +65,7 @@ impl Users {
             details: (!more.is_empty()).then(|| of(&format!("{row}, {}", more.join(", ")))),
             rows: of(&row),
             columns: shape.columns.clone(),
+            zone,
         }
     }
 
@@ -103,7 +107,8 @@ impl Users {
     fn gather(&self, row: &SqliteRow, key: &UserKey, gathered: &mut Gathered) {
         let first = 3;
         let told = self.columns.iter().enumerate();
-        let told = told.map(|(place, kind)| json_claim(&json_of(row, first + place)?, *kind));
+        let told =
+            told.map(|(place, kind)| json_claim(&json_of(row, first + place)?, *kind, self.zone));
         gathered.columns(key, told.collect());
         let groups = first + self.columns.len();
         if groups >= row.len() {

@@ -3,6 +3,7 @@
 SITE_DATABASE    sqlite:/path/to/file, or postgres:// or mysql:// with user:password@host:port/name
 SITE_SECRET_KEY  SECRET_KEY
 SITE_SETTINGS    a JSON object of further settings, such as SESSION_COOKIE_AGE, and ATOMIC_REQUESTS of the database
+                 and its TIME_ZONE, as DATABASE_TIME_ZONE
 """
 
 import json
@@ -37,11 +38,20 @@ def database(url):
 SECRET_KEY = os.environ["SITE_SECRET_KEY"]
 DATABASES = {"default": database(os.environ["SITE_DATABASE"])}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "shop"]
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "shop",
+]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
 ]
+# The default keeps messages in a cookie of their own until they do not fit in there.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 ROOT_URLCONF = "shop.urls"
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
@@ -49,3 +59,4 @@ LOGGING_CONFIG = None
 
 globals().update(json.loads(os.environ.get("SITE_SETTINGS", "{}")))
 DATABASES["default"]["ATOMIC_REQUESTS"] = globals().pop("ATOMIC_REQUESTS", False)
+DATABASES["default"]["TIME_ZONE"] = globals().pop("DATABASE_TIME_ZONE", None)

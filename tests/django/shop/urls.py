@@ -15,7 +15,12 @@ urlpatterns = [
     path("cycle/", views.cycle),
     path("flush/", views.flush),
     path("expiry/", views.expiry),
+    path("end/", views.end),
+    path("message/", views.message),
+    path("messages/", views.read_messages),
     path("password/", views.own_password),
     path("user/password/", views.user_password),
     path("user/active/", views.user_active),
+    path("user/create/", views.user_create),
+    path("user/delete/", views.user_delete),
 ]

@@ -5,8 +5,11 @@ Every answer is JSON. Arguments come in the query, so that a test says all of a 
 
 import json
 import threading
+from datetime import datetime
 
+from django.contrib import messages
 from django.contrib.auth import authenticate, get_user_model, login, logout, update_session_auth_hash
+from django.contrib.sessions.models import Session
 from django.http import JsonResponse
 
 
@@ -85,9 +88,33 @@ def flush(request):
 
 
 def expiry(request):
-    """POST /expiry/?seconds="""
-    request.session.set_expiry(int(request.GET["seconds"]))
+    """POST /expiry/?seconds= or ?at=ISO 8601"""
+    at = request.GET.get("at")
+    request.session.set_expiry(datetime.fromisoformat(at) if at else int(request.GET["seconds"]))
     return state(request)
+
+
+def end(request):
+    """GET /end/: when the row ends, in seconds since 1970, and when the session says it does."""
+    row = Session.objects.get(pk=request.session.session_key)
+    answer = {
+        # Without an offset it is in the process's own zone, which Django sets to TIME_ZONE.
+        "row": row.expire_date.timestamp(),
+        "age": request.session.get_expiry_age(),
+        "browser_close": request.session.get_expire_at_browser_close(),
+    }
+    return JsonResponse(answer)
+
+
+def message(request):
+    """POST /message/?text="""
+    messages.info(request, request.GET["text"])
+    return state(request)
+
+
+def read_messages(request):
+    """POST /messages/: those that wait, which are then gone."""
+    return JsonResponse({"messages": [str(message) for message in messages.get_messages(request)]})
 
 
 def own_password(request):
@@ -110,4 +137,17 @@ def user_active(request):
     """POST /user/active/?username=&active=true|false"""
     users = get_user_model().objects.filter(username=request.GET["username"])
     users.update(is_active=json.loads(request.GET["active"]))
+    return JsonResponse({})
+
+
+def user_create(request):
+    """POST /user/create/?username= with the name as the password"""
+    name = request.GET["username"]
+    user = get_user_model().objects.create_user(name, password=name)
+    return JsonResponse({"id": str(user.pk)})
+
+
+def user_delete(request):
+    """POST /user/delete/?username="""
+    get_user_model().objects.get(username=request.GET["username"]).delete()
     return JsonResponse({})

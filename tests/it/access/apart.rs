@@ -21,6 +21,11 @@ fn visitors_in_parallel_never_get_each_others_data_on_postgresql() {
     never_get_each_others_data(Engine::Postgres);
 }
 
+#[test]
+fn visitors_in_parallel_never_get_each_others_data_on_mariadb() {
+    never_get_each_others_data(Engine::MariaDb);
+}
+
 /// One visitor, and what the upstream must be told of him each time.
 struct Visitor {
     number: usize,

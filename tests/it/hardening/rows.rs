@@ -60,8 +60,58 @@ fn a_row_that_is_not_text_in_sqlite_is_unreadable_and_harms_no_other() {
 }
 
 #[test]
-fn every_change_of_a_row_that_somebody_else_holds_meets_a_busy_session() {
-    let database = Database::postgres();
+fn a_row_that_is_no_text_or_date_in_mariadb_is_unreadable_and_harms_no_other() {
+    let database = Database::mariadb();
+    // The site's clock is behind, so this is in the year 10000.
+    let late = database.login(json!({}));
+    database.execute(&format!(
+        "UPDATE django_session SET expire_date = '9999-12-31 23:59:59' WHERE session_key = '{late}'"
+    ));
+    database.execute("ALTER TABLE django_session MODIFY session_data longblob NOT NULL");
+    let blob = random_key();
+    database.execute(&format!(
+        "INSERT INTO django_session VALUES ('{blob}', x'fffe41', '2999-01-01 00:00:00')"
+    ));
+    // No end at all is one that has passed.
+    let nobody = random_key();
+    database.execute(&format!(
+        "SET sql_mode = '';
+         INSERT INTO django_session VALUES ('{nobody}', 'a:b:c', '0000-00-00 00:00:00')"
+    ));
+    let site = Site::with(database, |setup| {
+        setup.line("django", "time_zone = 'America/New_York'")
+    });
+    let rows = [
+        ("a date out of range", late),
+        ("bytes that are no UTF-8", blob),
+    ];
+    site.harmed_only_are(&rows);
+    assert_eq!(site.claims(&nobody)["session"], json!({}));
+    assert_eq!(site.claims(&nobody).get("withheld"), None);
+}
+
+/// Old tables: of another character set, and without parts of a second.
+#[test]
+fn an_old_table_in_mariadb_is_read_and_written() {
+    let database = Database::mariadb();
+    database.execute(
+        "ALTER TABLE django_session CONVERT TO CHARACTER SET latin1;
+         ALTER TABLE django_session MODIFY expire_date datetime NOT NULL",
+    );
+    Site::over(database).others_are_served();
+}
+
+#[test]
+fn every_change_of_a_row_that_somebody_else_holds_meets_a_busy_session_on_postgresql() {
+    changes_of_a_held_row_meet_a_busy_session(Database::postgres());
+}
+
+#[test]
+fn every_change_of_a_row_that_somebody_else_holds_meets_a_busy_session_on_mariadb() {
+    changes_of_a_held_row_meet_a_busy_session(Database::mariadb());
+}
+
+fn changes_of_a_held_row_meet_a_busy_session(database: Database) {
     let key = database.login(json!({}));
     let site = Site::with(database, |setup| setup.line("django", "deadline = '1s'"));
     site.database.while_locked(&key, || {
@@ -75,9 +125,26 @@ fn every_change_of_a_row_that_somebody_else_holds_meets_a_busy_session() {
 }
 
 #[test]
-fn altering_the_session_table_fails_no_read_and_no_write() {
+fn altering_the_session_table_in_postgresql_fails_no_read_and_no_write() {
+    let alter = |kind| format!("ALTER TABLE django_session ALTER COLUMN session_data TYPE {kind}");
+    altering_the_session_table_fails_nothing(
+        Database::postgres(),
+        ["varchar(200000)", "text", "varchar(200000)"].map(alter),
+    );
+}
+
+#[test]
+fn altering_the_session_table_in_mariadb_fails_no_read_and_no_write() {
+    let alter = |kind| format!("ALTER TABLE django_session MODIFY session_data {kind} NOT NULL");
+    altering_the_session_table_fails_nothing(
+        Database::mariadb(),
+        ["mediumtext", "longtext", "mediumtext"].map(alter),
+    );
+}
+
+fn altering_the_session_table_fails_nothing(database: Database, statements: [String; 3]) {
     // Few connections: after each ALTER all of them log in again, which costs an unoptimised build much time.
-    let site = Site::with(Database::postgres(), |setup| {
+    let site = Site::with(database, |setup| {
         setup
             .line("django", "deadline = '10s'")
             .line("django", "write_connections = 2")
@@ -100,11 +167,9 @@ fn altering_the_session_table_fails_no_read_and_no_write() {
                 }
             });
         }
-        for kind in ["varchar(200000)", "text", "varchar(200000)"] {
+        for statement in statements {
             (0..10).for_each(|_| site.is_served(&key));
-            site.database.execute(&format!(
-                "ALTER TABLE django_session ALTER COLUMN session_data TYPE {kind}"
-            ));
+            site.database.execute(&statement);
         }
         altered.store(true, Ordering::SeqCst);
         (0..10).for_each(|_| site.is_served(&key));

@@ -11,6 +11,7 @@ use super::{Database, Process, SECRET_KEY, Served, from_tests_run};
 pub enum Release {
     V42,
     V52,
+    V61,
 }
 
 impl Release {
@@ -19,15 +20,26 @@ impl Release {
         match self {
             Self::V42 => "4.2",
             Self::V52 => "5.2",
+            Self::V61 => "6.1",
         }
     }
 
     /// Its Python.
     pub fn python(self) -> String {
-        from_tests_run(match self {
+        from_tests_run(self.variable())
+    }
+
+    /// Whether there is a Python that runs it; `tests/run` says so where there is none.
+    pub fn is_installed(self) -> bool {
+        self != Self::V61 || std::env::var_os(self.variable()).is_some()
+    }
+
+    fn variable(self) -> &'static str {
+        match self {
             Self::V42 => "SG_TEST_DJANGO_42",
             Self::V52 => "SG_TEST_DJANGO_52",
-        })
+            Self::V61 => "SG_TEST_DJANGO_61",
+        }
     }
 }
 
