@@ -10,10 +10,7 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 
 use self::memo::{Derived, Memo};
-pub use self::{
-    memo::MemoUse,
-    plan::{Change, Changed, Refused, View},
-};
+pub use self::plan::{Change, Changed, Refused, View};
 use crate::{
     assertion::{self, Opaque},
     config::{Config, Forward, Protected},
@@ -22,7 +19,10 @@ use crate::{
     },
     session::{Session, SessionKey},
     store::{self, LookupError, RowData, SessionRow, Store, User, UserDetails, UserRow},
-    telemetry::Throttle,
+    telemetry::{
+        Throttle,
+        metrics::{self, Cached, Lookup, Metrics},
+    },
 };
 
 /// How often the log says that rows cannot be read.
@@ -48,6 +48,7 @@ struct Site {
     /// By cause, so that one kind of row does not hide another.
     unreadable: [Throttle; 5],
     not_extended: Throttle,
+    metrics: Arc<Metrics>,
 }
 
 impl fmt::Debug for Sessions {
@@ -115,14 +116,15 @@ enum Login {
 }
 
 impl Sessions {
-    /// Prepares the store of a configured site; does not wait for the database.
+    /// Prepares the store of a configured site, which counts in `metrics`; does not wait for the database.
     ///
     /// # Errors
     ///
     /// A definite no: an address that cannot be understood.
-    pub fn open(config: &Config) -> Result<Self, store::OpenError> {
+    pub fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Self, store::OpenError> {
         let settings = Settings::from(config);
-        let store = Store::open(&config.django.database, store::Options::from(config))?;
+        let options = store::Options::new(config, metrics.clone());
+        let store = Store::open(&config.django.database, options)?;
         let sid_key = config.gateway.sid_key.as_ref();
         let sid_key = sid_key.unwrap_or(&settings.secret_key);
         let secret_keys =
@@ -143,12 +145,20 @@ impl Sessions {
             not_extended: Throttle::new(),
             settings,
             store,
+            metrics,
         })))
     }
 
     /// The database behind.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// What was counted since the process began, as Prometheus reads it: [`metrics::MEDIA_TYPE`].
+    pub fn metrics_text(&self) -> String {
+        let Site { memo, metrics, .. } = &*self.0;
+        memo.measure(&metrics.memo);
+        metrics.text()
     }
 
     /// What was configured of the site.
@@ -173,6 +183,19 @@ impl Sessions {
     ///
     /// The database did not answer; that must never be taken for [`Resolved::Missing`].
     pub async fn resolve(&self, key: SessionKey, details: bool) -> Result<Resolved, LookupError> {
+        let resolved = self.look_up(key, details).await;
+        self.0.metrics.session_lookups.count(match &resolved {
+            Ok(Resolved::Missing) => Lookup::Missing,
+            Ok(Resolved::Known(_)) => Lookup::Known,
+            Ok(Resolved::LoggedOut) => Lookup::LoggedOut,
+            Ok(Resolved::Unverifiable(_)) => Lookup::Unverifiable,
+            Err(LookupError::Unavailable) => Lookup::Unavailable,
+            Err(LookupError::Overloaded) => Lookup::Overloaded,
+        });
+        resolved
+    }
+
+    async fn look_up(&self, key: SessionKey, details: bool) -> Result<Resolved, LookupError> {
         let site = &self.0;
         // One deadline for all the lookups of a request.
         let until = site.store.deadline();
@@ -210,18 +233,15 @@ impl Sessions {
         Err(LookupError::Unavailable)
     }
 
-    /// How often a row's meaning was remembered since the start.
-    pub fn memo_use(&self) -> MemoUse {
-        self.0.memo.usage()
-    }
-
     /// Carries out a change; when it returns `Ok`, the change is committed. Goes on when the caller leaves.
     ///
     /// # Errors
     ///
     /// [`Refused`] says why nothing is stored, or that nobody can say.
     pub async fn change(&self, change: Change) -> Result<Changed, Refused> {
-        plan::carry_out(self.0.clone(), change).await
+        let changed = plan::carry_out(self.0.clone(), change).await;
+        self.0.metrics.session_changes.count(outcome(&changed));
+        changed
     }
 
     /// Moves the end of a session that is in use, as SESSION_SAVE_EVERY_REQUEST does, where that is worth a write:
@@ -288,10 +308,10 @@ impl Site {
         if let RowData::Text(text) = &row.data
             && let Some(derived) = self.memo.latest(&key).filter(|derived| derived.is_of(text))
         {
-            self.memo.count(true);
+            self.metrics.memo.lookups.count(Cached::Hit);
             return Ok(derived);
         }
-        self.memo.count(false);
+        self.metrics.memo.lookups.count(Cached::Miss);
         let session = self.decode(row)?;
         let login = self.login_of(&session);
         let text = match &row.data {
@@ -414,6 +434,21 @@ impl Site {
         let login = self.login_of(session)?;
         let key = self.store.user_key(&login.user_id)?;
         Some((login, key))
+    }
+}
+
+fn outcome(changed: &Result<Changed, Refused>) -> metrics::Change {
+    match changed {
+        Ok(Changed::Saved(_)) => metrics::Change::Saved,
+        Ok(Changed::Deleted) => metrics::Change::Deleted,
+        Ok(Changed::Nothing) => metrics::Change::Nothing,
+        Err(Refused::Gone) => metrics::Change::Gone,
+        Err(Refused::Changed) => metrics::Change::Changed,
+        Err(Refused::Unreadable) => metrics::Change::Unreadable,
+        Err(Refused::TooLarge) => metrics::Change::TooLarge,
+        Err(Refused::Busy) => metrics::Change::Busy,
+        Err(Refused::NotSaved) => metrics::Change::NotSaved,
+        Err(Refused::Unknown) => metrics::Change::Unknown,
     }
 }
 

@@ -36,6 +36,7 @@ use crate::{
     config::{self, Config, Verify},
     django::UserKey,
     session::SessionKey,
+    telemetry::metrics::Metrics,
 };
 
 /// A live row of the session table.
@@ -133,6 +134,8 @@ pub struct Options {
     pub session_queue: usize,
     /// Which users are looked up, and how; `None` with `verify = "off"`.
     pub users: Option<UserOptions>,
+    /// Where the store counts.
+    pub metrics: Arc<Metrics>,
 }
 
 /// How users are looked up. Names were checked to be plain identifiers when the configuration was read.
@@ -152,8 +155,9 @@ pub struct UserOptions {
     pub groups: Option<(String, String)>,
 }
 
-impl From<&Config> for Options {
-    fn from(config: &Config) -> Self {
+impl Options {
+    /// As configured.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
         Self {
             table: config.django.table.clone(),
             time_zone: config.django.time_zone.unwrap_or(Tz::UTC),
@@ -166,6 +170,7 @@ impl From<&Config> for Options {
             lookup_queue: config.limits.lookup_queue,
             session_queue: config.limits.session_queue,
             users: UserOptions::new(config),
+            metrics,
         }
     }
 }

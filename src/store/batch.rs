@@ -18,7 +18,7 @@ use super::{
     Options, SessionRow, State, User,
     backend::{Backend, CONNECTION_LIFE, Fault, Found, Proof, Wanted, connect},
 };
-use crate::{django::UserKey, session::SessionKey};
+use crate::{django::UserKey, session::SessionKey, telemetry::metrics::Metrics};
 
 /// Most questions in one statement. More would make the others' wait longer than it saves.
 const MOST: usize = 128;
@@ -44,6 +44,16 @@ enum Question {
         details: bool,
         reply: oneshot::Sender<Result<Option<User>, LookupError>>,
     },
+}
+
+impl Question {
+    /// Whether nobody waits for the answer any more.
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Session(_, reply) => reply.is_closed(),
+            Self::User { reply, .. } => reply.is_closed(),
+        }
+    }
 }
 
 struct Asked {
@@ -74,8 +84,16 @@ impl Batcher {
     ) -> Self {
         let (queue, questions) = mpsc::channel(options.lookup_queue);
         let questions = Arc::new(Mutex::new(questions));
+        let shared = Shared {
+            state: state.clone(),
+            metrics: options.metrics.clone(),
+        };
         for _ in 0..options.connections {
-            runtime.spawn(supervise(backend.clone(), state.clone(), questions.clone()));
+            runtime.spawn(supervise(
+                backend.clone(),
+                shared.clone(),
+                questions.clone(),
+            ));
         }
         Self {
             queue,
@@ -139,14 +157,14 @@ type Replies<T> = Vec<oneshot::Sender<Result<Option<T>, LookupError>>>;
 /// unavailable because their senders are dropped; it must not take the lookups of everybody with it.
 async fn supervise<B: Backend>(
     backend: Arc<B>,
-    state: Arc<State>,
+    shared: Shared,
     questions: Arc<Mutex<mpsc::Receiver<Asked>>>,
 ) {
     loop {
         let worker = Worker {
             backend: backend.clone(),
             connection: None,
-            state: state.clone(),
+            shared: shared.clone(),
         };
         match tokio::spawn(worker.run(questions.clone())).await {
             Err(error) if error.is_panic() => {
@@ -160,7 +178,14 @@ async fn supervise<B: Backend>(
 struct Worker<B: Backend> {
     backend: Arc<B>,
     connection: Option<(B::Connection, Instant)>,
+    shared: Shared,
+}
+
+/// What all workers have.
+#[derive(Clone)]
+struct Shared {
     state: Arc<State>,
+    metrics: Arc<Metrics>,
 }
 
 /// The questions of one statement, each key once.
@@ -195,11 +220,14 @@ impl<B: Backend> Worker<B> {
         // Each asker watches its own deadline; the statement may run as long as the last of them waits.
         let mut until = Instant::now();
         let mut batch = Batch::default();
+        let mut count = 0;
         for Asked { question, deadline } in asked.drain(..) {
+            if question.is_given_up() {
+                continue;
+            }
+            count += 1;
             until = until.max(deadline);
             match question {
-                Question::Session(_, reply) if reply.is_closed() => {}
-                Question::User { reply, .. } if reply.is_closed() => {}
                 Question::Session(key, reply) => batch.sessions.entry(key).or_default().push(reply),
                 Question::User {
                     key,
@@ -212,9 +240,10 @@ impl<B: Backend> Worker<B> {
                 }
             }
         }
-        if batch.sessions.is_empty() && batch.users.is_empty() {
+        if count == 0 {
             return;
         }
+        self.shared.metrics.batch_questions.observe(count);
         let wanted = batch.wanted();
         match self.fetch(&wanted, until).await {
             Ok(found) => batch.deliver(found),
@@ -229,13 +258,13 @@ impl<B: Backend> Worker<B> {
         loop {
             let fault = match timeout_at(until, self.try_fetch(wanted)).await {
                 Ok(Ok(found)) => {
-                    self.state.succeeded();
+                    self.shared.state.succeeded();
                     return Ok(found);
                 }
                 Ok(Err(fault)) => fault,
                 Err(_) => Fault::Timeout,
             };
-            self.state.failed(&fault);
+            self.shared.state.failed(&fault);
             match fault {
                 Fault::Busy | Fault::Retry => {}
                 Fault::Away(_) | Fault::ReadOnly | Fault::Altered if !second => second = true,
@@ -249,7 +278,7 @@ impl<B: Backend> Worker<B> {
         let (mut connection, since) = match self.connection.take() {
             Some((connection, since)) if since.elapsed() < CONNECTION_LIFE => (connection, since),
             _ => (
-                connect(self.backend.as_ref(), &self.state).await?,
+                connect(self.backend.as_ref(), &self.shared.state).await?,
                 Instant::now(),
             ),
         };

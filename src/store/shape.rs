@@ -233,6 +233,7 @@ mod tests {
             session_data: 1024,
             lookup_queue: 1,
             session_queue: 1,
+            metrics: std::sync::Arc::default(),
             users: Some(UserOptions {
                 table: "auth_user".into(),
                 key: "id".into(),

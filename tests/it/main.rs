@@ -16,6 +16,7 @@ mod hardening;
 mod history;
 mod keys;
 mod layers;
+mod metrics;
 mod outage;
 mod own_tables;
 mod plain;

@@ -167,6 +167,7 @@ async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError>
         lookup_queue: 1000,
         session_queue: 1,
         users: None,
+        metrics: Arc::default(),
     };
     let state = Arc::new(State::default());
     let batcher = Batcher::start(

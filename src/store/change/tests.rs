@@ -242,6 +242,7 @@ async fn run(
         lookup_queue: 1,
         session_queue: 2,
         users: None,
+        metrics: Arc::default(),
     };
     let state = Arc::new(State::default());
     let runtime = runtime::Handle::current();
