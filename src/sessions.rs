@@ -18,7 +18,7 @@ use crate::{
         self, Account, AuthHash, Codec, Lifetime, Settings, Standing, Unreadable, UserKey, Verify,
     },
     session::{Session, SessionKey},
-    store::{self, LookupError, RowData, SessionRow, Store, User, UserDetails, UserRow},
+    store::{self, Freshness, LookupError, RowData, SessionRow, Store, User, UserDetails, UserRow},
     telemetry::{
         Throttle,
         metrics::{self, Cached, Lookup, Metrics},
@@ -156,7 +156,13 @@ impl Sessions {
 
     /// What was counted since the process began, as Prometheus reads it: [`metrics::MEDIA_TYPE`].
     pub fn metrics_text(&self) -> String {
-        let Site { memo, metrics, .. } = &*self.0;
+        let Site {
+            store,
+            memo,
+            metrics,
+            ..
+        } = &*self.0;
+        store.measure();
         memo.measure(&metrics.memo);
         metrics.text()
     }
@@ -176,8 +182,8 @@ impl Sessions {
         &self.0.protected
     }
 
-    /// Whose key is this? From snapshots taken after this call. With `details`, the columns and groups that
-    /// routes ask for are read with the user.
+    /// Whose key is this? From snapshots taken after this call, or, with `max_staleness`, at most that much
+    /// before it. With `details`, the columns and groups that routes ask for are read with the user.
     ///
     /// # Errors
     ///
@@ -201,7 +207,8 @@ impl Sessions {
         let until = site.store.deadline();
         let (mut row, guess) = site.first_look(key, details, until).await?;
         // A password change writes the user, then the session under a new key. Between our two reads both can
-        // happen, so a wrong hash counts only when the row is still the one that it was read from.
+        // happen, so a wrong hash counts only when the row is still the one that it was read from. That look is
+        // never at something older: a session and a user that were read at different times need not fit.
         for _ in 0..3 {
             let Some(found) = row else {
                 site.memo.forget(&key);
@@ -215,7 +222,7 @@ impl Sessions {
                 Login::Nobody => None,
                 Login::User(user) => Some(user),
                 Login::WrongHash => {
-                    let again = site.store.session(key, until).await?;
+                    let again = site.store.session(key, Freshness::Exact, until).await?;
                     if again.as_ref() == Some(&found) {
                         return Ok(Resolved::LoggedOut);
                     }
@@ -274,8 +281,7 @@ struct Guess {
 
 impl Site {
     /// Reads the row and, where it is remembered whom the session named last time, that user in the same
-    /// batch. Both are from snapshots taken after this call; whether the guess was right shows when the row
-    /// is here.
+    /// batch. Whether the guess was right shows when the row is here.
     async fn first_look(
         &self,
         key: SessionKey,
@@ -290,11 +296,13 @@ impl Site {
             }
         };
         let Some(user_key) = user_key else {
-            return Ok((self.store.session(key, until).await?, None));
+            let row = self.store.session(key, Freshness::Bounded, until).await?;
+            return Ok((row, None));
         };
         let (row, user) = tokio::join!(
-            self.store.session(key, until),
-            self.store.user(user_key.clone(), details, until)
+            self.store.session(key, Freshness::Bounded, until),
+            self.store
+                .user(user_key.clone(), details, Freshness::Bounded, until)
         );
         let guess = Guess {
             key: user_key,
@@ -364,7 +372,8 @@ impl Site {
         };
         let logged_in = |user: User| self.current_user(key.to_string(), user.details);
         // A guess only says yes. Its snapshot can be older than the row's, so that the user's new password
-        // may not be in it when the session's new hash is: then both are read in order.
+        // may not be in it when the session's new hash is: then the user is read after the row, from a
+        // snapshot taken after this.
         if let Some(user) = guess
             .filter(|guess| guess.key == key)
             .and_then(|guess| guess.user.as_ref())
@@ -372,7 +381,10 @@ impl Site {
         {
             return Ok(Login::User(logged_in(user.clone())));
         }
-        let user = self.store.user(key.clone(), details, until).await?;
+        let user = self
+            .store
+            .user(key.clone(), details, Freshness::Exact, until);
+        let user = user.await?;
         let standing = self.standing(derived, login, user.as_ref().map(|user| &user.row));
         Ok(match (standing, user) {
             (Standing::LoggedIn, Some(user)) => Login::User(logged_in(user)),

@@ -6,7 +6,9 @@
 
 pub mod backend;
 pub mod batch;
+mod bounded;
 pub mod change;
+mod clock;
 mod details;
 mod mysql;
 mod postgres;
@@ -21,10 +23,13 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use tokio::{runtime, time::Instant};
 
-use self::{backend::Backend, batch::Batcher, change::Changer};
+use self::{
+    backend::Backend, batch::Batcher, bounded::Bounded, change::Changer, clock::SystemClock,
+};
 pub use self::{
     backend::{Fault, Found, Proof, Wanted},
     batch::LookupError,
+    bounded::Freshness,
     change::{ChangeError, Decision, NewRow, Plan},
     details::UserDetails,
     mysql::MySql,
@@ -116,6 +121,8 @@ pub struct Options {
     pub table: String,
     /// The zone of moments in a database that does not hold instants.
     pub time_zone: Tz,
+    /// How old an answer may be; zero for none from before its question.
+    pub max_staleness: Duration,
     /// How long a lookup or a change may take.
     pub deadline: Duration,
     /// Connections for lookups.
@@ -161,6 +168,7 @@ impl Options {
         Self {
             table: config.django.table.clone(),
             time_zone: config.django.time_zone.unwrap_or(Tz::UTC),
+            max_staleness: config.django.max_staleness,
             deadline: config.django.deadline,
             connections: config.django.connections,
             write_connections: config.django.write_connections,
@@ -204,6 +212,8 @@ impl UserOptions {
 pub struct Store {
     engine: Engine,
     state: Arc<State>,
+    /// Where answers may be older than their questions.
+    bounded: Option<Arc<Bounded>>,
     deadline: Duration,
 }
 
@@ -239,14 +249,21 @@ impl Store {
         let handle = runtime::Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let deadline = options.deadline;
         let state = Arc::new(State::default());
+        let bounded = (!options.max_staleness.is_zero()).then(|| {
+            let (bound, metrics) = (options.max_staleness, options.metrics.clone());
+            Arc::new(Bounded::new(bound, Arc::new(SystemClock), metrics))
+        });
+        if let Some(bounded) = &bounded {
+            handle.spawn(Bounded::sweep(Arc::downgrade(bounded)));
+        }
         let engine = match database {
             config::Database::Postgres(url) => {
                 let backend = Postgres::new(url, &options).map_err(OpenError::Address)?;
-                Engine::Postgres(Parts::start(backend, options, &state, &handle))
+                Engine::Postgres(Parts::start(backend, options, &state, &bounded, &handle))
             }
             config::Database::MySql(url) => {
                 let backend = MySql::new(url, &options).map_err(OpenError::Address)?;
-                Engine::MySql(Parts::start(backend, options, &state, &handle))
+                Engine::MySql(Parts::start(backend, options, &state, &bounded, &handle))
             }
             config::Database::Sqlite(path) => {
                 let backend = Sqlite::new(path, &options);
@@ -255,12 +272,13 @@ impl Store {
                     write_connections: 1,
                     ..options
                 };
-                Engine::Sqlite(Parts::start(backend, options, &state, &handle))
+                Engine::Sqlite(Parts::start(backend, options, &state, &bounded, &handle))
             }
         };
         Ok(Self {
             engine,
             state,
+            bounded,
             deadline,
         })
     }
@@ -305,24 +323,32 @@ impl Store {
         tokio::time::timeout(patience, task).await.unwrap_or(Ok(()))
     }
 
-    /// The live row of a key, from a snapshot taken after this call. `None`: the primary answered, and there
-    /// is no row that has not expired.
+    /// The live row of a key. `None`: the primary answered, and there is no row that has not expired.
     pub async fn session(
         &self,
         key: SessionKey,
+        freshness: Freshness,
         until: Instant,
     ) -> Result<Option<SessionRow>, LookupError> {
-        self.batcher().session(key, until).await
+        match &self.bounded {
+            None => Ok(self.batcher().session(key, until).await?.value),
+            Some(bounded) => bounded.session(self.batcher(), key, freshness, until).await,
+        }
     }
 
-    /// A user, from a snapshot taken after this call; with `details`, also what routes want to know.
+    /// A user; with `details`, also what routes want to know.
     pub async fn user(
         &self,
         key: UserKey,
         details: bool,
+        freshness: Freshness,
         until: Instant,
     ) -> Result<Option<User>, LookupError> {
-        self.batcher().user(key, details, until).await
+        let batcher = self.batcher();
+        match &self.bounded {
+            None => Ok(batcher.user(key, details, until).await?.value),
+            Some(bounded) => bounded.user(batcher, key, details, freshness, until).await,
+        }
     }
 
     /// The key that a session's `_auth_user_id` names in the user table's key column; `None` for what that
@@ -360,6 +386,13 @@ impl Store {
         }
     }
 
+    /// Brings the metrics up to date that tell how much there is of something.
+    pub fn measure(&self) {
+        if let Some(bounded) = &self.bounded {
+            bounded.measure();
+        }
+    }
+
     /// Whether the database is believed to be there, and why not.
     pub fn state(&self) -> &State {
         &self.state
@@ -383,12 +416,25 @@ impl fmt::Debug for Store {
 }
 
 impl<B: Backend> Parts<B> {
-    fn start(backend: B, options: Options, state: &Arc<State>, runtime: &runtime::Handle) -> Self {
+    fn start(
+        backend: B,
+        options: Options,
+        state: &Arc<State>,
+        bounded: &Option<Arc<Bounded>>,
+        runtime: &runtime::Handle,
+    ) -> Self {
         let backend = Arc::new(backend);
+        let clock = bounded.as_ref().map(|bounded| bounded.clock().clone());
         runtime.spawn(state.clone().probe(backend.clone(), options.deadline));
         Self {
-            batcher: Batcher::start(backend.clone(), &options, state, runtime),
-            changer: Arc::new(Changer::new(backend.clone(), &options, state, runtime)),
+            batcher: Batcher::start(backend.clone(), &options, state, clock, runtime),
+            changer: Arc::new(Changer::new(
+                backend.clone(),
+                &options,
+                state,
+                bounded.clone(),
+                runtime,
+            )),
             backend,
         }
     }

@@ -81,6 +81,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
     let time_zone = table
         .value("time_zone")
         .and_then(|value| value.parse("text such as \"Europe/Berlin\"", value::time_zone));
+    let max_staleness = read_max_staleness(table);
     // A visitor waits for this long at most; what takes longer is an outage.
     let deadline = table.duration(
         "deadline",
@@ -124,6 +125,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
             verify,
             backends,
             user,
+            max_staleness,
             deadline,
             connections,
             write_connections,
@@ -228,6 +230,21 @@ fn check_server(django: &Table<'_>, database: Option<&Database>, accept_replica:
             "with replica = \"accepted\" a logout counts only when the server that answers has heard of it",
         );
     }
+}
+
+/// More than a minute would be another meaning of "logged out".
+fn read_max_staleness(table: &Table<'_>) -> Duration {
+    let bound = table.duration("max_staleness", Duration::ZERO, Duration::ZERO..=MINUTE);
+    if let Some(value) = table.value("max_staleness")
+        && !bound.is_zero()
+    {
+        let bound = value::spell_duration(bound);
+        let sentence = format!(
+            "with this max_staleness a logout, a deactivation or a new password counts after up to {bound}"
+        );
+        table.context.report.remark(value.at, sentence);
+    }
+    bound
 }
 
 fn default_backends() -> Vec<String> {

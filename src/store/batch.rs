@@ -3,7 +3,7 @@
 //! A question enters the queue after its request arrived; a worker takes what is in the queue *before* it sends
 //! its statement; the server takes the statement's snapshot after it received it. So no answer is older than
 //! its question. A question that arrives while a statement runs waits for the next one: joining the statement
-//! under way would be wrong, because its snapshot may be older. Nothing is cached.
+//! under way would be wrong, because its snapshot may be older. Nothing is cached here.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     Options, SessionRow, State, User,
     backend::{Backend, CONNECTION_LIFE, Fault, Found, Proof, Wanted, connect},
+    clock::{Clock, Moment},
 };
 use crate::{django::UserKey, session::SessionKey, telemetry::metrics::Metrics};
 
@@ -34,15 +35,24 @@ pub enum LookupError {
     Overloaded,
 }
 
+/// What a lookup found.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// `None`: the primary answered, and there is no such row.
+    pub value: Option<T>,
+    /// The moment before the statement was sent, so before its snapshot; `None` where the batcher has no clock.
+    pub sent: Option<Moment>,
+}
+
+/// Where an answer goes.
+type Reply<T> = oneshot::Sender<Result<Answer<T>, LookupError>>;
+
 enum Question {
-    Session(
-        SessionKey,
-        oneshot::Sender<Result<Option<SessionRow>, LookupError>>,
-    ),
+    Session(SessionKey, Reply<SessionRow>),
     User {
         key: UserKey,
         details: bool,
-        reply: oneshot::Sender<Result<Option<User>, LookupError>>,
+        reply: Reply<User>,
     },
 }
 
@@ -75,11 +85,12 @@ impl std::fmt::Debug for Asked {
 }
 
 impl Batcher {
-    /// Starts one worker a connection on the store's runtime.
+    /// Starts one worker a connection on the store's runtime. With a clock, answers are stamped by it.
     pub fn start<B: Backend>(
         backend: Arc<B>,
         options: &Options,
         state: &Arc<State>,
+        clock: Option<Arc<dyn Clock>>,
         runtime: &runtime::Handle,
     ) -> Self {
         let (queue, questions) = mpsc::channel(options.lookup_queue);
@@ -87,6 +98,7 @@ impl Batcher {
         let shared = Shared {
             state: state.clone(),
             metrics: options.metrics.clone(),
+            clock,
         };
         for _ in 0..options.connections {
             runtime.spawn(supervise(
@@ -106,7 +118,7 @@ impl Batcher {
         &self,
         key: SessionKey,
         until: Instant,
-    ) -> Result<Option<SessionRow>, LookupError> {
+    ) -> Result<Answer<SessionRow>, LookupError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Question::Session(key, reply), answer, until).await
     }
@@ -117,7 +129,7 @@ impl Batcher {
         key: UserKey,
         details: bool,
         until: Instant,
-    ) -> Result<Option<User>, LookupError> {
+    ) -> Result<Answer<User>, LookupError> {
         let (reply, answer) = oneshot::channel();
         let question = Question::User {
             key,
@@ -149,9 +161,6 @@ impl Batcher {
         }
     }
 }
-
-/// Those who wait for one answer.
-type Replies<T> = Vec<oneshot::Sender<Result<Option<T>, LookupError>>>;
 
 /// Keeps one worker at work. A panic in a driver costs the questions of one batch, which are answered as
 /// unavailable because their senders are dropped; it must not take the lookups of everybody with it.
@@ -186,12 +195,13 @@ struct Worker<B: Backend> {
 struct Shared {
     state: Arc<State>,
     metrics: Arc<Metrics>,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 /// The questions of one statement, each key once.
 #[derive(Default)]
 struct Batch {
-    sessions: HashMap<SessionKey, Replies<SessionRow>>,
+    sessions: HashMap<SessionKey, Vec<Reply<SessionRow>>>,
     users: HashMap<UserKey, Users>,
 }
 
@@ -200,7 +210,7 @@ struct Batch {
 struct Users {
     /// Whether one of them asks for more than the row.
     details: bool,
-    replies: Replies<User>,
+    replies: Vec<Reply<User>>,
 }
 
 impl<B: Backend> Worker<B> {
@@ -246,20 +256,24 @@ impl<B: Backend> Worker<B> {
         self.shared.metrics.batch_questions.observe(count);
         let wanted = batch.wanted();
         match self.fetch(&wanted, until).await {
-            Ok(found) => batch.deliver(found),
+            Ok((found, sent)) => batch.deliver(found, sent),
             Err(error) => batch.refuse(error),
         }
     }
 
     /// One statement; a second try, on a fresh connection, where the connection was an old one that broke, or
     /// where a server answered that may not be believed. A locked file (SQLite) is tried again until the end.
-    async fn fetch(&mut self, wanted: &Wanted, until: Instant) -> Result<Found, LookupError> {
+    async fn fetch(
+        &mut self,
+        wanted: &Wanted,
+        until: Instant,
+    ) -> Result<(Found, Option<Moment>), LookupError> {
         let mut second = false;
         loop {
             let fault = match timeout_at(until, self.try_fetch(wanted)).await {
-                Ok(Ok(found)) => {
+                Ok(Ok(answer)) => {
                     self.shared.state.succeeded();
-                    return Ok(found);
+                    return Ok(answer);
                 }
                 Ok(Err(fault)) => fault,
                 Err(_) => Fault::Timeout,
@@ -273,7 +287,7 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    async fn try_fetch(&mut self, wanted: &Wanted) -> Result<Found, Fault> {
+    async fn try_fetch(&mut self, wanted: &Wanted) -> Result<(Found, Option<Moment>), Fault> {
         // Taken out while it is used: a statement that is given up takes its connection with it.
         let (mut connection, since) = match self.connection.take() {
             Some((connection, since)) if since.elapsed() < CONNECTION_LIFE => (connection, since),
@@ -282,6 +296,7 @@ impl<B: Backend> Worker<B> {
                 Instant::now(),
             ),
         };
+        let sent = self.shared.clock.as_ref().map(|clock| clock.now());
         let answer = self
             .backend
             .lookup(&mut connection, wanted, Utc::now())
@@ -289,7 +304,7 @@ impl<B: Backend> Worker<B> {
         match answer {
             Ok((found, Proof::Primary)) => {
                 self.connection = Some((connection, since));
-                Ok(found)
+                Ok((found, sent))
             }
             Ok((_, Proof::ReadOnly)) => Err(Fault::ReadOnly),
             Err(fault) => {
@@ -312,11 +327,14 @@ impl Batch {
         }
     }
 
-    fn deliver(mut self, found: Found) {
+    fn deliver(mut self, found: Found, sent: Option<Moment>) {
         for (key, row) in found.sessions {
             // The database's collation may find a key that is not the one asked for; the map compares bytes.
             for reply in self.sessions.remove(&key).unwrap_or_default() {
-                let _ = reply.send(Ok(Some(row.clone())));
+                let _ = reply.send(Ok(Answer {
+                    value: Some(row.clone()),
+                    sent,
+                }));
             }
         }
         let mut details: HashMap<_, _> = found.details.into_iter().collect();
@@ -328,14 +346,17 @@ impl Batch {
                     row: row.clone(),
                     details: details.clone(),
                 };
-                let _ = reply.send(Ok(Some(user)));
+                let _ = reply.send(Ok(Answer {
+                    value: Some(user),
+                    sent,
+                }));
             }
         }
         for reply in self.sessions.into_values().flatten() {
-            let _ = reply.send(Ok(None));
+            let _ = reply.send(Ok(Answer { value: None, sent }));
         }
         for reply in self.users.into_values().flat_map(|users| users.replies) {
-            let _ = reply.send(Ok(None));
+            let _ = reply.send(Ok(Answer { value: None, sent }));
         }
     }
 

@@ -225,6 +225,7 @@ mod tests {
         Options {
             table: "django_session".into(),
             time_zone: chrono_tz::Tz::UTC,
+            max_staleness: Duration::ZERO,
             deadline: Duration::from_secs(2),
             connections: 1,
             write_connections: 1,

@@ -36,6 +36,10 @@ pub struct Metrics {
     pub batch_questions: Histogram,
     /// The memo of what rows mean.
     pub memo: CacheMetrics,
+    /// The bounded cache of session rows.
+    pub session_cache: CacheMetrics,
+    /// The bounded cache of users.
+    pub user_cache: CacheMetrics,
 }
 
 /// What is counted of a cache.
@@ -69,6 +73,8 @@ impl Default for Metrics {
                 BATCH_SIZES,
             ),
             memo: CacheMetrics::new(to, "memo", "memo of what session rows mean"),
+            session_cache: CacheMetrics::new(to, "session_cache", "cache of session rows"),
+            user_cache: CacheMetrics::new(to, "user_cache", "cache of users"),
             registry,
         }
     }

@@ -5,6 +5,7 @@ mod access;
 mod attack;
 mod bad_input;
 mod bodies;
+mod bounded;
 mod changes;
 mod concurrency;
 mod databases;
