@@ -71,7 +71,7 @@ impl Scene {
     }
 }
 
-const ENGINES: [Engine; 2] = [Engine::Sqlite, Engine::Postgres];
+const ENGINES: [Engine; 3] = [Engine::Sqlite, Engine::Postgres, Engine::MariaDb];
 
 #[test]
 fn what_somebody_else_did_counts_after_the_bound_at_the_latest() {
@@ -308,12 +308,16 @@ fn take_away(database: &Database) {
     match database.engine() {
         Engine::Sqlite => std::fs::remove_file(database.file()).unwrap(),
         Engine::Postgres => {
-            let (_, name) = database.url().rsplit_once('/').unwrap();
+            let name = database.name();
             let server = Database::of(&format!("{}/postgres", from_tests_run("SG_TEST_PG_URL")));
             server.execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"));
             server.execute(&format!(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
             ));
+        }
+        Engine::MariaDb => {
+            let drop = format!("DROP DATABASE {}", database.name());
+            Database::of(&from_tests_run("SG_TEST_MARIADB_URL")).execute(&drop);
         }
     }
 }

@@ -453,10 +453,13 @@ impl Play {
         }
         let options = Options {
             table: "django_session".into(),
+            time_zone: chrono_tz::Tz::UTC,
             max_staleness: bound,
             deadline: Duration::from_secs(3600),
             connections,
             write_connections: 2,
+            pooled: false,
+            accept_replica: false,
             session_data: 1024,
             lookup_queue: 1000,
             session_queue: 100,
