@@ -273,6 +273,8 @@ pub struct Django {
     pub backends: Vec<String>,
     /// `[django.user]`.
     pub user: User,
+    /// `max_staleness`: how old an answer may be; zero for none from before its question.
+    pub max_staleness: Duration,
     /// `deadline`: how long a lookup or a change may take.
     pub deadline: Duration,
     /// `connections`: for lookups.

@@ -16,7 +16,6 @@ use self::memo::{Derived, Memo};
 pub use self::{
     connect::Connect,
     error::Error,
-    memo::MemoUse,
     plan::{Changed, Refused, View},
 };
 use crate::{
@@ -27,8 +26,11 @@ use crate::{
         Verify,
     },
     session::{Session, SessionKey},
-    store::{self, LookupError, RowData, SessionRow, Store, User, UserDetails, UserRow},
-    telemetry::Throttle,
+    store::{self, Freshness, LookupError, RowData, SessionRow, Store, User, UserDetails, UserRow},
+    telemetry::{
+        Throttle,
+        metrics::{self, Cached, Lookup, Metrics},
+    },
 };
 
 /// How often the log says that rows cannot be read.
@@ -56,6 +58,7 @@ struct Site {
     /// By cause, so that one kind of row does not hide another.
     unreadable: [Throttle; 5],
     not_extended: Throttle,
+    metrics: Arc<Metrics>,
 }
 
 impl fmt::Debug for Sessions {
@@ -123,14 +126,15 @@ enum Login {
 }
 
 impl Sessions {
-    /// Prepares the store of a configured site; does not wait for the database.
+    /// Prepares the store of a configured site, which counts in `metrics`; does not wait for the database.
     ///
     /// # Errors
     ///
     /// A definite no: an address that cannot be understood.
-    pub fn open(config: &Config) -> Result<Self, store::OpenError> {
+    pub fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Self, store::OpenError> {
         let settings = Settings::from(config);
-        let store = Store::open(&config.django.database, store::Options::from(config))?;
+        let options = store::Options::new(config, metrics.clone());
+        let store = Store::open(&config.django.database, options)?;
         let sid_key = config.gateway.sid_key.as_ref();
         let sid_key = sid_key.unwrap_or(&config.django.secret_key);
         let secret_keys =
@@ -144,13 +148,26 @@ impl Sessions {
             protected: config.django.protected.clone(),
             user_columns: config.user_columns().into(),
             session_write: config.limits.session_write,
-            ..Site::new(settings, store)
+            ..Site::new(settings, store, metrics)
         })))
     }
 
     /// The database behind.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// What was counted since the process began, as Prometheus reads it: [`metrics::MEDIA_TYPE`].
+    pub fn metrics_text(&self) -> String {
+        let Site {
+            store,
+            memo,
+            metrics,
+            ..
+        } = &*self.0;
+        store.measure();
+        memo.measure(&metrics.memo);
+        metrics.text()
     }
 
     /// What was configured of the site.
@@ -168,19 +185,33 @@ impl Sessions {
         &self.0.protected
     }
 
-    /// Whose key is this? From snapshots taken after this call. With `details`, the columns and groups that
-    /// routes ask for are read with the user.
+    /// Whose key is this? From snapshots taken after this call, or, with `max_staleness`, at most that much
+    /// before it. With `details`, the columns and groups that routes ask for are read with the user.
     ///
     /// # Errors
     ///
     /// The database did not answer; that must never be taken for [`Resolved::Missing`].
     pub async fn resolve(&self, key: SessionKey, details: bool) -> Result<Resolved, LookupError> {
+        let resolved = self.look_up(key, details).await;
+        self.0.metrics.session_lookups.count(match &resolved {
+            Ok(Resolved::Missing) => Lookup::Missing,
+            Ok(Resolved::Known(_)) => Lookup::Known,
+            Ok(Resolved::LoggedOut) => Lookup::LoggedOut,
+            Ok(Resolved::Unverifiable(_)) => Lookup::Unverifiable,
+            Err(LookupError::Unavailable) => Lookup::Unavailable,
+            Err(LookupError::Overloaded) => Lookup::Overloaded,
+        });
+        resolved
+    }
+
+    async fn look_up(&self, key: SessionKey, details: bool) -> Result<Resolved, LookupError> {
         let site = &self.0;
         // One deadline for all the lookups of a request.
         let until = site.store.deadline();
         let (mut row, guess) = site.first_look(key, details, until).await?;
         // A password change writes the user, then the session under a new key. Between our two reads both can
-        // happen, so a wrong hash counts only when the row is still the one that it was read from.
+        // happen, so a wrong hash counts only when the row is still the one that it was read from. That look is
+        // never at something older: a session and a user that were read at different times need not fit.
         for _ in 0..3 {
             let Some(found) = row else {
                 site.memo.forget(&key);
@@ -194,7 +225,7 @@ impl Sessions {
                 Login::Nobody => None,
                 Login::User(user) => Some(user),
                 Login::WrongHash => {
-                    let again = site.store.session(key, until).await?;
+                    let again = site.store.session(key, Freshness::Exact, until).await?;
                     if again.as_ref() == Some(&found) {
                         return Ok(Resolved::LoggedOut);
                     }
@@ -212,9 +243,20 @@ impl Sessions {
         Err(LookupError::Unavailable)
     }
 
-    /// How often a row's meaning was remembered since the start.
-    pub fn memo_use(&self) -> MemoUse {
-        self.0.memo.usage()
+    /// Counts what became of a change.
+    fn count_change(&self, outcome: Result<Changed, Refused>) {
+        self.0.metrics.session_changes.count(match outcome {
+            Ok(Changed::Saved(_)) => metrics::Change::Saved,
+            Ok(Changed::Deleted) => metrics::Change::Deleted,
+            Ok(Changed::Nothing) => metrics::Change::Nothing,
+            Err(Refused::Gone) => metrics::Change::Gone,
+            Err(Refused::Changed) => metrics::Change::Changed,
+            Err(Refused::Unreadable) => metrics::Change::Unreadable,
+            Err(Refused::TooLarge) => metrics::Change::TooLarge,
+            Err(Refused::Busy) => metrics::Change::Busy,
+            Err(Refused::NotSaved) => metrics::Change::NotSaved,
+            Err(Refused::Unknown) => metrics::Change::Unknown,
+        });
     }
 
     /// The `session` member for an upstream, or why it cannot be had.
@@ -238,7 +280,7 @@ struct Guess {
 }
 
 impl Site {
-    fn new(settings: Settings, store: Store) -> Self {
+    fn new(settings: Settings, store: Store, metrics: Arc<Metrics>) -> Self {
         Self {
             codec: Codec::new(&settings),
             memo: Memo::new(),
@@ -253,12 +295,12 @@ impl Site {
             not_extended: Throttle::new(),
             settings,
             store,
+            metrics,
         }
     }
 
     /// Reads the row and, where it is remembered whom the session named last time, that user in the same
-    /// batch. Both are from snapshots taken after this call; whether the guess was right shows when the row
-    /// is here.
+    /// batch. Whether the guess was right shows when the row is here.
     async fn first_look(
         &self,
         key: SessionKey,
@@ -272,11 +314,13 @@ impl Site {
                 .and_then(|derived| self.store.user_key(&derived.login.as_ref()?.user_id).ok()?),
         };
         let Some(user_key) = user_key else {
-            return Ok((self.store.session(key, until).await?, None));
+            let row = self.store.session(key, Freshness::Bounded, until).await?;
+            return Ok((row, None));
         };
         let (row, user) = tokio::join!(
-            self.store.session(key, until),
-            self.store.user(user_key.clone(), details, until)
+            self.store.session(key, Freshness::Bounded, until),
+            self.store
+                .user(user_key.clone(), details, Freshness::Bounded, until)
         );
         let guess = Guess {
             key: user_key,
@@ -290,10 +334,10 @@ impl Site {
         if let RowData::Text(text) = &row.data
             && let Some(derived) = self.memo.latest(&key).filter(|derived| derived.is_of(text))
         {
-            self.memo.count(true);
+            self.metrics.memo.lookups.count(Cached::Hit);
             return Ok(derived);
         }
-        self.memo.count(false);
+        self.metrics.memo.lookups.count(Cached::Miss);
         let session = self.decode(row)?;
         let login = self.login_of(&session);
         let text = match &row.data {
@@ -349,7 +393,8 @@ impl Site {
         };
         let logged_in = |user: User| self.current_user(key.to_string(), user.details);
         // A guess only says yes. Its snapshot can be older than the row's, so that the user's new password
-        // may not be in it when the session's new hash is: then both are read in order.
+        // may not be in it when the session's new hash is: then the user is read after the row, from a
+        // snapshot taken after this.
         if let Some(user) = guess
             .filter(|guess| guess.key == key)
             .and_then(|guess| guess.user.as_ref())
@@ -357,7 +402,10 @@ impl Site {
         {
             return Ok(Login::User(logged_in(user.clone())));
         }
-        let user = self.store.user(key.clone(), details, until).await?;
+        let user = self
+            .store
+            .user(key.clone(), details, Freshness::Exact, until);
+        let user = user.await?;
         let standing = self.standing(derived, login, user.as_ref().map(|user| &user.row));
         Ok(match (standing, user) {
             (Standing::LoggedIn, Some(user)) => Login::User(logged_in(user)),

@@ -6,7 +6,9 @@
 
 pub mod backend;
 pub mod batch;
+mod bounded;
 pub mod change;
+mod clock;
 mod details;
 mod mysql;
 mod postgres;
@@ -21,10 +23,13 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use tokio::{runtime, task::AbortHandle, time::Instant};
 
-use self::{backend::Backend, batch::Batcher, change::Changer};
+use self::{
+    backend::Backend, batch::Batcher, bounded::Bounded, change::Changer, clock::SystemClock,
+};
 pub use self::{
     backend::{Fault, Found, Proof, Wanted},
     batch::LookupError,
+    bounded::Freshness,
     change::{ChangeError, Decision, NewRow, Plan},
     details::UserDetails,
     mysql::MySql,
@@ -36,6 +41,7 @@ use crate::{
     config::{self, Config, Verify},
     django::UserKey,
     session::SessionKey,
+    telemetry::metrics::Metrics,
 };
 
 /// A live row of the session table.
@@ -115,6 +121,8 @@ pub struct Options {
     pub table: String,
     /// The zone of moments in a database that does not hold instants.
     pub time_zone: Tz,
+    /// How old an answer may be; zero for none from before its question.
+    pub max_staleness: Duration,
     /// How long a lookup or a change may take.
     pub deadline: Duration,
     /// Connections for lookups.
@@ -133,6 +141,8 @@ pub struct Options {
     pub session_queue: usize,
     /// Which users are looked up, and how; `None` with `verify = "off"`.
     pub users: Option<UserOptions>,
+    /// Where the store counts.
+    pub metrics: Arc<Metrics>,
 }
 
 /// How users are looked up. Names were checked to be plain identifiers when the configuration was read.
@@ -155,11 +165,13 @@ pub struct UserOptions {
     pub groups: Option<(String, String)>,
 }
 
-impl From<&Config> for Options {
-    fn from(config: &Config) -> Self {
+impl Options {
+    /// As configured.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
         Self {
             table: config.django.table.clone(),
             time_zone: config.django.time_zone.unwrap_or(Tz::UTC),
+            max_staleness: config.django.max_staleness,
             deadline: config.django.deadline,
             connections: config.django.connections,
             write_connections: config.django.write_connections,
@@ -169,6 +181,7 @@ impl From<&Config> for Options {
             lookup_queue: config.limits.lookup_queue,
             session_queue: config.limits.session_queue,
             users: UserOptions::new(config),
+            metrics,
         }
     }
 }
@@ -208,6 +221,8 @@ impl UserOptions {
 pub struct Store {
     engine: Engine,
     state: Arc<State>,
+    /// Where answers may be older than their questions.
+    bounded: Option<Arc<Bounded>>,
     deadline: Duration,
 }
 
@@ -251,14 +266,21 @@ impl Store {
         let handle = runtime::Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
         let deadline = options.deadline;
         let state = Arc::new(State::default());
+        let bounded = (!options.max_staleness.is_zero()).then(|| {
+            let (bound, metrics) = (options.max_staleness, options.metrics.clone());
+            Arc::new(Bounded::new(bound, Arc::new(SystemClock), metrics))
+        });
+        if let Some(bounded) = &bounded {
+            handle.spawn(Bounded::sweep(Arc::downgrade(bounded)));
+        }
         let engine = match database {
             config::Database::Postgres(url) => {
                 let backend = Postgres::new(url, &options).map_err(OpenError::Address)?;
-                Engine::Postgres(Parts::start(backend, options, &state, &handle))
+                Engine::Postgres(Parts::start(backend, options, &state, &bounded, &handle))
             }
             config::Database::MySql(url) => {
                 let backend = MySql::new(url, &options).map_err(OpenError::Address)?;
-                Engine::MySql(Parts::start(backend, options, &state, &handle))
+                Engine::MySql(Parts::start(backend, options, &state, &bounded, &handle))
             }
             config::Database::Sqlite(path) => {
                 let backend = Sqlite::new(path, &options);
@@ -267,12 +289,13 @@ impl Store {
                     write_connections: 1,
                     ..options
                 };
-                Engine::Sqlite(Parts::start(backend, options, &state, &handle))
+                Engine::Sqlite(Parts::start(backend, options, &state, &bounded, &handle))
             }
         };
         Ok(Self {
             engine,
             state,
+            bounded,
             deadline,
         })
     }
@@ -317,24 +340,32 @@ impl Store {
         tokio::time::timeout(patience, task).await.unwrap_or(Ok(()))
     }
 
-    /// The live row of a key, from a snapshot taken after this call. `None`: the primary answered, and there
-    /// is no row that has not expired.
+    /// The live row of a key. `None`: the primary answered, and there is no row that has not expired.
     pub async fn session(
         &self,
         key: SessionKey,
+        freshness: Freshness,
         until: Instant,
     ) -> Result<Option<SessionRow>, LookupError> {
-        self.batcher().session(key, until).await
+        match &self.bounded {
+            None => Ok(self.batcher().session(key, until).await?.value),
+            Some(bounded) => bounded.session(self.batcher(), key, freshness, until).await,
+        }
     }
 
-    /// A user, from a snapshot taken after this call; with `details`, also what routes want to know.
+    /// A user; with `details`, also what routes want to know.
     pub async fn user(
         &self,
         key: UserKey,
         details: bool,
+        freshness: Freshness,
         until: Instant,
     ) -> Result<Option<User>, LookupError> {
-        self.batcher().user(key, details, until).await
+        let batcher = self.batcher();
+        match &self.bounded {
+            None => Ok(batcher.user(key, details, until).await?.value),
+            Some(bounded) => bounded.user(batcher, key, details, freshness, until).await,
+        }
     }
 
     /// The key that a session's `_auth_user_id` names in the user table's key column; `None` for what that
@@ -378,6 +409,13 @@ impl Store {
         }
     }
 
+    /// Brings the metrics up to date that tell how much there is of something.
+    pub fn measure(&self) {
+        if let Some(bounded) = &self.bounded {
+            bounded.measure();
+        }
+    }
+
     /// Whether the database is believed to be there, and why not.
     pub fn state(&self) -> &State {
         &self.state
@@ -401,13 +439,26 @@ impl fmt::Debug for Store {
 }
 
 impl<B: Backend> Parts<B> {
-    fn start(backend: B, options: Options, state: &Arc<State>, runtime: &runtime::Handle) -> Self {
+    fn start(
+        backend: B,
+        options: Options,
+        state: &Arc<State>,
+        bounded: &Option<Arc<Bounded>>,
+        runtime: &runtime::Handle,
+    ) -> Self {
         let backend = Arc::new(backend);
+        let clock = bounded.as_ref().map(|bounded| bounded.clock().clone());
         let probe = runtime.spawn(state.clone().probe(backend.clone(), options.deadline));
         Self {
             probe: probe.abort_handle(),
-            batcher: Batcher::start(backend.clone(), &options, state, runtime),
-            changer: Arc::new(Changer::new(backend.clone(), &options, state, runtime)),
+            batcher: Batcher::start(backend.clone(), &options, state, clock, runtime),
+            changer: Arc::new(Changer::new(
+                backend.clone(),
+                &options,
+                state,
+                bounded.clone(),
+                runtime,
+            )),
             backend,
         }
     }
@@ -429,6 +480,8 @@ mod tests {
             write_connections: 1,
             pooled: false,
             accept_replica: false,
+            max_staleness: std::time::Duration::ZERO,
+            metrics: std::sync::Arc::default(),
             session_data: 1024,
             lookup_queue: 16,
             session_queue: 16,

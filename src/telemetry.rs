@@ -1,4 +1,6 @@
-//! Logging: how it is set up, and how a warning that could repeat with every request is held back.
+//! Logging: how it is set up, and how a warning that could repeat with every request is held back. Metrics.
+
+pub mod metrics;
 
 use std::{
     io::{self, IsTerminal},

@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and the public keys. Nothing here is secret, so the address may be open.
+//! `/healthz`, `/readyz`, `/metrics` and the public keys. Nothing here is secret, so the address may be open.
 
 use std::{
     convert::Infallible,
@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use super::jwks::Jwks;
-use crate::sessions::Sessions;
+use crate::{sessions::Sessions, telemetry::metrics};
 
 /// A probe that has not asked by then is not one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,6 +58,9 @@ pub async fn serve(
 /// database that goes away later is told in the body only, because all gateways going unready together would
 /// be an outage of everything.
 fn answer(path: &str, sessions: &Sessions, draining: bool) -> Response<Full<Bytes>> {
+    if path == "/metrics" {
+        return metrics(sessions);
+    }
     let state = sessions.store().state();
     let database = serde_json::json!({
         "contacted": state.was_contacted(),
@@ -80,16 +83,23 @@ fn answer(path: &str, sessions: &Sessions, draining: bool) -> Response<Full<Byte
         }
         _ => (
             StatusCode::NOT_FOUND,
-            serde_json::json!({ "detail": "there are /healthz and /readyz" }),
+            serde_json::json!({ "detail": "there are /healthz, /readyz and /metrics" }),
         ),
     };
-    let mut response = Response::new(Full::from(body.to_string()));
+    let mut response = answer_with("application/json", body.to_string());
     *response.status_mut() = status;
+    response
+}
+
+/// `/metrics`: what was counted since the process began.
+fn metrics(sessions: &Sessions) -> Response<Full<Bytes>> {
+    answer_with(metrics::MEDIA_TYPE, sessions.metrics_text())
+}
+
+fn answer_with(media_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -75,7 +75,7 @@ async fn serve(folder: &Folder) -> Result<(), String> {
             folder.database().display()
         )
     };
-    let sessions = Sessions::open(&config).map_err(unusable)?;
+    let sessions = Sessions::open(&config, Arc::default()).map_err(unusable)?;
     let answer = sessions.store().first_contact(FIRST_ANSWER).await;
     answer.map_err(unusable)?;
     let server = Server::bind(&config)

@@ -47,7 +47,7 @@ pub(super) fn block_on(future: impl Future<Output = Result<(), String>>) -> Resu
 }
 
 async fn serve(config: Config) -> Result<(), String> {
-    let sessions = Sessions::open(&config).map_err(describe)?;
+    let sessions = Sessions::open(&config, Arc::default()).map_err(describe)?;
     // Before the first socket opens: a wrong database address should not look like a running gateway.
     sessions
         .store()

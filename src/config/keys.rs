@@ -81,6 +81,7 @@ pub(super) const DJANGO: Section = Section {
         "time_zone",
         "verify",
         "backends",
+        "max_staleness",
         "deadline",
         "connections",
         "write_connections",

@@ -85,6 +85,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
     let time_zone = table
         .value("time_zone")
         .and_then(|value| value.parse("text such as \"Europe/Berlin\"", value::time_zone));
+    let max_staleness = read_max_staleness(table);
     // A visitor waits for this long at most; what takes longer is an outage.
     let deadline = table.duration(
         "deadline",
@@ -128,6 +129,7 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
             verify,
             backends,
             user,
+            max_staleness,
             deadline,
             connections,
             write_connections,
@@ -256,6 +258,21 @@ fn check_where(user: &Table<'_>, database: Option<&Database>) {
                         are not active are logged in";
         user.context.report.remark(value.at, sentence);
     }
+}
+
+/// More than a minute would be another meaning of "logged out".
+fn read_max_staleness(table: &Table<'_>) -> Duration {
+    let bound = table.duration("max_staleness", Duration::ZERO, Duration::ZERO..=MINUTE);
+    if let Some(value) = table.value("max_staleness")
+        && !bound.is_zero()
+    {
+        let bound = value::spell_duration(bound);
+        let sentence = format!(
+            "with this max_staleness a logout, a deactivation or a new password counts after up to {bound}"
+        );
+        table.context.report.remark(value.at, sentence);
+    }
+    bound
 }
 
 fn default_backends() -> Vec<String> {

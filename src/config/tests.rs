@@ -198,11 +198,12 @@ fn defaults_are_the_documented_ones() {
     );
     assert_eq!(
         (
+            django.max_staleness,
             django.deadline,
             django.connections,
             django.write_connections
         ),
-        (seconds(2), 2, 8)
+        (Duration::ZERO, seconds(2), 2, 8)
     );
     assert_eq!(django.engine, Engine::Db);
     assert!(!django.expire_at_browser_close && !django.save_every_request);
@@ -297,6 +298,7 @@ table = "shop.sessions"
 salt = "shop.SessionStore"
 time_zone = "Europe/Berlin"
 backends = ["shop.Backend"]
+max_staleness = "1s"
 deadline = "500ms"
 connections = 3
 write_connections = 4
@@ -372,6 +374,7 @@ writable = []
     assert!(config.django.pooled && config.django.accept_replica);
     let user = &config.django.user;
     assert_eq!(config.django.verify, Verify::ActiveOnly);
+    assert_eq!(config.django.max_staleness, Duration::from_secs(1));
     assert_eq!((user.table.as_str(), user.key.as_str()), ("people", "uid"));
     assert_eq!(user.condition.as_deref(), Some("NOT locked"));
     assert_eq!(user.groups, ("a.m".to_owned(), "a.g".to_owned()));
@@ -472,10 +475,18 @@ fn what_may_be_meant_is_remarked_on() {
             "gateway.toml:8:11: remark: with replica = \"accepted\" a logout counts only when the server that \
              answers has heard of it",
         ),
+        (
+            "cookie = { secure = true }",
+            "cookie = { secure = true }\nmax_staleness = \"1500ms\"",
+            "gateway.toml:8:17: remark: with this max_staleness a logout, a deactivation or a new password \
+             counts after up to 1500ms",
+        ),
     ];
     for (old, new, expected) in rows {
         assert_eq!(remarks(old, new), [env, expected]);
     }
+    let exact = "cookie = { secure = true }\nmax_staleness = \"0s\"";
+    assert_eq!(remarks("cookie = { secure = true }", exact), [env]);
     let no_cookie = edited("cookie = { secure = true }", "")
         .replace("path = \"/\"", "path = \"/\"\nmay = [\"flush\"]");
     let loaded = parse(&no_cookie).expect("a good file");

@@ -218,6 +218,7 @@ impl Connect {
             self.settings.own_user_rule = true;
         }
         let options = self.options()?;
+        let metrics = options.metrics.clone();
         let store = Store::open(&database, options)?;
         store.first_contact(self.patience).await?;
         if !store.state().was_contacted() {
@@ -230,7 +231,7 @@ impl Connect {
             user_columns: self.user.columns.into(),
             reads_groups: self.user.groups.is_some(),
             session_write: self.session_write,
-            ..Site::new(self.settings, store)
+            ..Site::new(self.settings, store, metrics)
         })))
     }
 
@@ -266,6 +267,8 @@ impl Connect {
                 write_connections: self.write_connections.max(1),
                 pooled: self.pooled,
                 accept_replica: self.accept_replica,
+                max_staleness: Duration::ZERO,
+                metrics: Arc::default(),
                 session_data: self.settings.session_data,
                 lookup_queue: limits.lookup_queue,
                 session_queue: limits.session_queue,

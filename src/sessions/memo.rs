@@ -6,10 +6,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use quick_cache::{Weighter, sync::Cache};
@@ -17,6 +14,7 @@ use quick_cache::{Weighter, sync::Cache};
 use crate::{
     django::Login,
     session::{Session, SessionKey},
+    telemetry::metrics::CacheMetrics,
 };
 
 /// Most bytes of rows and sessions that are remembered: some ten thousand of usual size.
@@ -75,17 +73,6 @@ impl fmt::Debug for Derived {
 /// The memo of one site: the latest derivation of each key, in bounded memory.
 pub(super) struct Memo {
     entries: Cache<SessionKey, Arc<Derived>, ByBytes>,
-    hits: AtomicU64,
-    misses: AtomicU64,
-}
-
-/// How often a row's meaning was remembered since the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoUse {
-    /// Rows that were known already.
-    pub hits: u64,
-    /// Rows that had to be verified and parsed.
-    pub misses: u64,
 }
 
 impl Memo {
@@ -93,8 +80,6 @@ impl Memo {
         let usual = usize::try_from(MOST_BYTES / USUAL_BYTES).unwrap_or(usize::MAX);
         Self {
             entries: Cache::with_weighter(usual, MOST_BYTES, ByBytes),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
         }
     }
 
@@ -113,16 +98,9 @@ impl Memo {
         self.entries.remove(key);
     }
 
-    pub(super) fn count(&self, hit: bool) {
-        let counter = if hit { &self.hits } else { &self.misses };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn usage(&self) -> MemoUse {
-        MemoUse {
-            hits: self.hits.load(Ordering::Relaxed),
-            misses: self.misses.load(Ordering::Relaxed),
-        }
+    /// Tells how large it is.
+    pub(super) fn measure(&self, metrics: &CacheMetrics) {
+        metrics.measure(self.entries.len(), self.entries.weight());
     }
 }
 

@@ -3,7 +3,7 @@
 //! A question enters the queue after its request arrived; a worker takes what is in the queue *before* it sends
 //! its statement; the server takes the statement's snapshot after it received it. So no answer is older than
 //! its question. A question that arrives while a statement runs waits for the next one: joining the statement
-//! under way would be wrong, because its snapshot may be older. Nothing is cached.
+//! under way would be wrong, because its snapshot may be older. Nothing is cached here.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,8 +17,9 @@ use tokio::{
 use super::{
     Options, SessionRow, State, User,
     backend::{Backend, CONNECTION_LIFE, Fault, Found, Proof, Wanted, connect},
+    clock::{Clock, Moment},
 };
-use crate::{django::UserKey, session::SessionKey};
+use crate::{django::UserKey, session::SessionKey, telemetry::metrics::Metrics};
 
 /// Most questions in one statement. More would make the others' wait longer than it saves.
 const MOST: usize = 128;
@@ -34,16 +35,35 @@ pub enum LookupError {
     Overloaded,
 }
 
+/// What a lookup found.
+#[derive(Clone, Debug)]
+pub struct Answer<T> {
+    /// `None`: the primary answered, and there is no such row.
+    pub value: Option<T>,
+    /// The moment before the statement was sent, so before its snapshot; `None` where the batcher has no clock.
+    pub sent: Option<Moment>,
+}
+
+/// Where an answer goes.
+type Reply<T> = oneshot::Sender<Result<Answer<T>, LookupError>>;
+
 enum Question {
-    Session(
-        SessionKey,
-        oneshot::Sender<Result<Option<SessionRow>, LookupError>>,
-    ),
+    Session(SessionKey, Reply<SessionRow>),
     User {
         key: UserKey,
         details: bool,
-        reply: oneshot::Sender<Result<Option<User>, LookupError>>,
+        reply: Reply<User>,
     },
+}
+
+impl Question {
+    /// Whether nobody waits for the answer any more.
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Session(_, reply) => reply.is_closed(),
+            Self::User { reply, .. } => reply.is_closed(),
+        }
+    }
 }
 
 struct Asked {
@@ -65,17 +85,27 @@ impl std::fmt::Debug for Asked {
 }
 
 impl Batcher {
-    /// Starts one worker a connection on the store's runtime.
+    /// Starts one worker a connection on the store's runtime. With a clock, answers are stamped by it.
     pub fn start<B: Backend>(
         backend: Arc<B>,
         options: &Options,
         state: &Arc<State>,
+        clock: Option<Arc<dyn Clock>>,
         runtime: &runtime::Handle,
     ) -> Self {
         let (queue, questions) = mpsc::channel(options.lookup_queue);
         let questions = Arc::new(Mutex::new(questions));
+        let shared = Shared {
+            state: state.clone(),
+            metrics: options.metrics.clone(),
+            clock,
+        };
         for _ in 0..options.connections {
-            runtime.spawn(supervise(backend.clone(), state.clone(), questions.clone()));
+            runtime.spawn(supervise(
+                backend.clone(),
+                shared.clone(),
+                questions.clone(),
+            ));
         }
         Self {
             queue,
@@ -88,7 +118,7 @@ impl Batcher {
         &self,
         key: SessionKey,
         until: Instant,
-    ) -> Result<Option<SessionRow>, LookupError> {
+    ) -> Result<Answer<SessionRow>, LookupError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Question::Session(key, reply), answer, until).await
     }
@@ -99,7 +129,7 @@ impl Batcher {
         key: UserKey,
         details: bool,
         until: Instant,
-    ) -> Result<Option<User>, LookupError> {
+    ) -> Result<Answer<User>, LookupError> {
         let (reply, answer) = oneshot::channel();
         let question = Question::User {
             key,
@@ -132,21 +162,18 @@ impl Batcher {
     }
 }
 
-/// Those who wait for one answer.
-type Replies<T> = Vec<oneshot::Sender<Result<Option<T>, LookupError>>>;
-
 /// Keeps one worker at work. A panic in a driver costs the questions of one batch, which are answered as
 /// unavailable because their senders are dropped; it must not take the lookups of everybody with it.
 async fn supervise<B: Backend>(
     backend: Arc<B>,
-    state: Arc<State>,
+    shared: Shared,
     questions: Arc<Mutex<mpsc::Receiver<Asked>>>,
 ) {
     loop {
         let worker = Worker {
             backend: backend.clone(),
             connection: None,
-            state: state.clone(),
+            shared: shared.clone(),
         };
         match tokio::spawn(worker.run(questions.clone())).await {
             Err(error) if error.is_panic() => {
@@ -160,7 +187,15 @@ async fn supervise<B: Backend>(
 struct Worker<B: Backend> {
     backend: Arc<B>,
     connection: Option<Opened<B::Connection>>,
+    shared: Shared,
+}
+
+/// What all workers have.
+#[derive(Clone)]
+struct Shared {
     state: Arc<State>,
+    metrics: Arc<Metrics>,
+    clock: Option<Arc<dyn Clock>>,
 }
 
 /// A connection, since when it is open, and the epoch of the tables that it knows.
@@ -173,7 +208,7 @@ struct Opened<C> {
 /// The questions of one statement, each key once.
 #[derive(Default)]
 struct Batch {
-    sessions: HashMap<SessionKey, Replies<SessionRow>>,
+    sessions: HashMap<SessionKey, Vec<Reply<SessionRow>>>,
     users: HashMap<UserKey, Users>,
 }
 
@@ -182,7 +217,7 @@ struct Batch {
 struct Users {
     /// Whether one of them asks for more than the row.
     details: bool,
-    replies: Replies<User>,
+    replies: Vec<Reply<User>>,
 }
 
 impl<B: Backend> Worker<B> {
@@ -202,11 +237,14 @@ impl<B: Backend> Worker<B> {
         // Each asker watches its own deadline; the statement may run as long as the last of them waits.
         let mut until = Instant::now();
         let mut batch = Batch::default();
+        let mut count = 0;
         for Asked { question, deadline } in asked.drain(..) {
+            if question.is_given_up() {
+                continue;
+            }
+            count += 1;
             until = until.max(deadline);
             match question {
-                Question::Session(_, reply) if reply.is_closed() => {}
-                Question::User { reply, .. } if reply.is_closed() => {}
                 Question::Session(key, reply) => batch.sessions.entry(key).or_default().push(reply),
                 Question::User {
                     key,
@@ -219,12 +257,13 @@ impl<B: Backend> Worker<B> {
                 }
             }
         }
-        if batch.sessions.is_empty() && batch.users.is_empty() {
+        if count == 0 {
             return;
         }
+        self.shared.metrics.batch_questions.observe(count);
         let wanted = batch.wanted();
         match self.fetch(&wanted, until).await {
-            Ok(found) => batch.deliver(found),
+            Ok((found, sent)) => batch.deliver(found, sent),
             Err(error) => batch.refuse(error),
         }
     }
@@ -232,18 +271,22 @@ impl<B: Backend> Worker<B> {
     /// One statement; a second try, on a fresh connection, where the connection was an old one that broke or
     /// that knows the tables as they were, or where a server answered that may not be believed. A locked file
     /// (SQLite) is tried again until the end.
-    async fn fetch(&mut self, wanted: &Wanted, until: Instant) -> Result<Found, LookupError> {
+    async fn fetch(
+        &mut self,
+        wanted: &Wanted,
+        until: Instant,
+    ) -> Result<(Found, Option<Moment>), LookupError> {
         let mut second = false;
         loop {
             let fault = match timeout_at(until, self.try_fetch(wanted)).await {
-                Ok(Ok(found)) => {
-                    self.state.succeeded();
-                    return Ok(found);
+                Ok(Ok(answer)) => {
+                    self.shared.state.succeeded();
+                    return Ok(answer);
                 }
                 Ok(Err(fault)) => fault,
                 Err(_) => Fault::Timeout,
             };
-            self.state.failed(&fault);
+            self.shared.state.failed(&fault);
             match fault {
                 Fault::Busy | Fault::Retry => {}
                 Fault::Away(_) | Fault::ReadOnly | Fault::Altered | Fault::Refused(_)
@@ -256,19 +299,20 @@ impl<B: Backend> Worker<B> {
         }
     }
 
-    async fn try_fetch(&mut self, wanted: &Wanted) -> Result<Found, Fault> {
+    async fn try_fetch(&mut self, wanted: &Wanted) -> Result<(Found, Option<Moment>), Fault> {
         // Taken out while it is used: a statement that is given up takes its connection with it.
         let kept = self.connection.take().filter(|kept| {
-            kept.since.elapsed() < CONNECTION_LIFE && kept.epoch == self.state.epoch()
+            kept.since.elapsed() < CONNECTION_LIFE && kept.epoch == self.shared.state.epoch()
         });
         let is_new = kept.is_none();
         let mut opened = match kept {
             Some(kept) => kept,
-            None => open(self.backend.as_ref(), &self.state).await?,
+            None => open(self.backend.as_ref(), &self.shared.state).await?,
         };
         if !self.backend.shape(&opened.connection).fits(&wanted.users) {
             return Err(Fault::Altered);
         }
+        let sent = self.shared.clock.as_ref().map(|clock| clock.now());
         let answer = self
             .backend
             .lookup(&mut opened.connection, wanted, Utc::now())
@@ -276,12 +320,12 @@ impl<B: Backend> Worker<B> {
         match answer {
             Ok((found, Proof::Primary)) => {
                 self.connection = Some(opened);
-                Ok(found)
+                Ok((found, sent))
             }
             Ok((_, Proof::ReadOnly)) => Err(Fault::ReadOnly),
             Err(fault @ Fault::Refused(_)) => {
                 if !is_new {
-                    self.state.tables_changed();
+                    self.shared.state.tables_changed();
                 }
                 Err(fault)
             }
@@ -315,11 +359,14 @@ impl Batch {
         }
     }
 
-    fn deliver(mut self, found: Found) {
+    fn deliver(mut self, found: Found, sent: Option<Moment>) {
         for (key, row) in found.sessions {
             // The database's collation may find a key that is not the one asked for; the map compares bytes.
             for reply in self.sessions.remove(&key).unwrap_or_default() {
-                let _ = reply.send(Ok(Some(row.clone())));
+                let _ = reply.send(Ok(Answer {
+                    value: Some(row.clone()),
+                    sent,
+                }));
             }
         }
         let mut details: HashMap<_, _> = found.details.into_iter().collect();
@@ -331,14 +378,17 @@ impl Batch {
                     row: row.clone(),
                     details: details.clone(),
                 };
-                let _ = reply.send(Ok(Some(user)));
+                let _ = reply.send(Ok(Answer {
+                    value: Some(user),
+                    sent,
+                }));
             }
         }
         for reply in self.sessions.into_values().flatten() {
-            let _ = reply.send(Ok(None));
+            let _ = reply.send(Ok(Answer { value: None, sent }));
         }
         for reply in self.users.into_values().flat_map(|users| users.replies) {
-            let _ = reply.send(Ok(None));
+            let _ = reply.send(Ok(Answer { value: None, sent }));
         }
     }
 

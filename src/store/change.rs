@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     Options, RowData, SessionRow, State, UserRow,
     backend::{Backend, CONNECTION_LIFE, Fault, connect},
+    bounded::{Bounded, Touched},
 };
 use crate::{django::UserKey, session::SessionKey};
 
@@ -114,6 +115,8 @@ pub struct Changer<B: Backend> {
     idle: StdMutex<Vec<Pooled<B>>>,
     waiting: StdMutex<HashMap<SessionKey, Turn>>,
     session_queue: usize,
+    /// What has to hear of changes.
+    bounded: Option<Arc<Bounded>>,
     /// Counts the changes under way.
     running: watch::Sender<usize>,
 }
@@ -145,11 +148,12 @@ enum Shown {
 }
 
 impl<B: Backend> Changer<B> {
-    /// Prepares; connects when the first change comes.
+    /// Prepares; connects when the first change comes. `bounded` hears of changes before their askers do.
     pub fn new(
         backend: Arc<B>,
         options: &Options,
         state: &Arc<State>,
+        bounded: Option<Arc<Bounded>>,
         runtime: &runtime::Handle,
     ) -> Self {
         Self {
@@ -161,6 +165,7 @@ impl<B: Backend> Changer<B> {
             idle: StdMutex::default(),
             waiting: StdMutex::default(),
             session_queue: options.session_queue,
+            bounded,
             running: watch::Sender::new(0),
         }
     }
@@ -173,10 +178,15 @@ impl<B: Backend> Changer<B> {
     ) -> Result<P::Answer, ChangeError> {
         let until = Instant::now() + self.deadline;
         let running = Running::new(&self.running);
+        let touched = self.bounded.clone().zip(key);
+        let touched = touched.map(|(bounded, key)| Touched::new(bounded, key));
         let runtime = self.runtime.clone();
         let task = runtime.spawn(async move {
             let _running = running;
-            self.take_turn(key, plan, until).await
+            let ended = self.take_turn(key, plan, until).await;
+            // Before anybody is told.
+            drop(touched);
+            ended
         });
         // A task that did not come to its end (the process is going down) has not said what it did.
         task.await.unwrap_or(Err(ChangeError::Unknown))

@@ -282,6 +282,7 @@ mod tests {
         Options {
             table: "django_session".into(),
             time_zone: chrono_tz::Tz::UTC,
+            max_staleness: Duration::ZERO,
             deadline: Duration::from_secs(2),
             connections: 1,
             write_connections: 1,
@@ -290,6 +291,7 @@ mod tests {
             session_data: 1024,
             lookup_queue: 1,
             session_queue: 1,
+            metrics: std::sync::Arc::default(),
             users: Some(UserOptions {
                 table: "auth_user".into(),
                 key: "id".into(),

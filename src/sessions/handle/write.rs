@@ -184,8 +184,11 @@ impl Session {
             patch,
             view,
         };
-        let outcome = plan::carry_out(self.sessions.0.clone(), change).await?;
-        Ok(self.take(outcome, keeps_user))
+        let outcome = plan::carry_out(self.sessions.0.clone(), change).await;
+        let changed = outcome.as_ref().map(|outcome| outcome.changed);
+        self.sessions
+            .count_change(changed.map_err(|refused| *refused));
+        Ok(self.take(outcome?, keeps_user))
     }
 
     /// What is in the row now is what was read.

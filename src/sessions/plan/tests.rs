@@ -167,7 +167,7 @@ impl Scene {
         let path = Path::new("gateway.toml");
         let loaded = Config::parse(&text, path, &env, LoadOptions::default()).unwrap();
         // Opened, never connected.
-        let site = Sessions::open(&loaded.config).unwrap().0;
+        let site = Sessions::open(&loaded.config, Arc::default()).unwrap().0;
         let key = SessionKey::parse(&[b'k'; 32]).unwrap();
         Self { site, key, now }
     }

@@ -149,7 +149,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Question {
     /// Commits of the key that were acknowledged before it was asked.
     before: u64,
-    answer: JoinHandle<Result<Option<SessionRow>, LookupError>>,
+    answer: JoinHandle<Result<Answer<SessionRow>, LookupError>>,
 }
 
 async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError> {
@@ -158,6 +158,7 @@ async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError>
     let options = Options {
         table: "django_session".into(),
         time_zone: Tz::UTC,
+        max_staleness: Duration::ZERO,
         deadline: Duration::from_secs(3600),
         connections,
         write_connections: 1,
@@ -167,12 +168,14 @@ async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError>
         lookup_queue: 1000,
         session_queue: 1,
         users: None,
+        metrics: Arc::default(),
     };
     let state = Arc::new(State::default());
     let batcher = Batcher::start(
         Arc::new(fake.clone()),
         &options,
         &state,
+        None,
         &runtime::Handle::current(),
     );
     let batcher = Arc::new(batcher);
@@ -222,7 +225,7 @@ async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError>
         settle().await;
     }
     for Question { before, answer } in questions {
-        let number = match answer.await.unwrap().unwrap() {
+        let number = match answer.await.unwrap().unwrap().value {
             None => 0,
             Some(SessionRow {
                 data: RowData::Text(number),

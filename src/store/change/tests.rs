@@ -233,6 +233,7 @@ async fn run(
     let options = Options {
         table: "django_session".into(),
         time_zone: Tz::UTC,
+        max_staleness: Duration::ZERO,
         deadline: Duration::from_millis(300),
         connections: 1,
         write_connections: 2,
@@ -242,6 +243,7 @@ async fn run(
         lookup_queue: 1,
         session_queue: 2,
         users: None,
+        metrics: Arc::default(),
     };
     let state = Arc::new(State::default());
     let runtime = runtime::Handle::current();
@@ -249,6 +251,7 @@ async fn run(
         Arc::new(fake.clone()),
         &options,
         &state,
+        None,
         &runtime,
     ))
     .run(key, Fixed(decision))

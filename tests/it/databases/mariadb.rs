@@ -131,6 +131,8 @@ fn options() -> Options {
         write_connections: 1,
         pooled: false,
         accept_replica: false,
+        max_staleness: std::time::Duration::ZERO,
+        metrics: std::sync::Arc::default(),
         session_data: 1024,
         lookup_queue: 1,
         session_queue: 1,

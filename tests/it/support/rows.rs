@@ -51,8 +51,13 @@ pub fn open(secret_key: &str, row: &str) -> Value {
 
 /// What Django's `login` puts into a session.
 pub fn login(user_id: &str, session: Value) -> Value {
+    login_with(PASSWORD, user_id, session)
+}
+
+/// The same for a user with this `password` column.
+pub fn login_with(password: &str, user_id: &str, session: Value) -> Value {
     let salt = "django.contrib.auth.models.AbstractBaseUser.get_session_auth_hash";
-    let hash: String = mac(salt, SECRET_KEY, PASSWORD)
+    let hash: String = mac(salt, SECRET_KEY, password)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
