@@ -7,6 +7,8 @@
 //! `pooler = "transaction"` everything, lookups and catalogue included, happens in explicit transactions, with
 //! statements that have no name and settings that end with the transaction.
 
+use std::time::Duration;
+
 use sqlx::{
     postgres::{PgArguments, PgConnectOptions, PgConnection, Postgres as Driver},
     query::Query,
@@ -23,8 +25,8 @@ const READ_ONLY: &str = "pg_is_in_recovery() OR current_setting('transaction_rea
 #[derive(Debug)]
 pub(super) struct Terms {
     pooled: bool,
-    lock_timeout: String,
-    statement_timeout: String,
+    /// The time limits of our transactions, in milliseconds.
+    limits: [(&'static str, String); 3],
     /// Part of each answer to a lookup, also when no row matches.
     pub(super) read_only: &'static str,
     begin_lookup: Sql,
@@ -34,12 +36,25 @@ pub(super) struct Terms {
 
 impl Terms {
     pub(super) fn new(options: &Options) -> Self {
-        let lock_timeout = (options.deadline / 2).as_millis().max(1).to_string();
-        let statement_timeout = options.deadline.as_millis().max(1).to_string();
-        let settings = match options.pooled {
-            true => format!(
-                "; SET LOCAL lock_timeout = {lock_timeout}; SET LOCAL statement_timeout = {statement_timeout}"
+        let milliseconds = |time: Duration| time.as_millis().max(1).to_string();
+        let lock_timeout = milliseconds(options.deadline / 2);
+        let keeps_settings = format!(
+            "SELECT setting = '{lock_timeout}' FROM pg_settings WHERE name = 'lock_timeout'"
+        );
+        let limits = [
+            ("lock_timeout", lock_timeout),
+            ("statement_timeout", milliseconds(options.deadline)),
+            // Whoever is gone without a word must not hold a row for longer. A role's own may be too short.
+            (
+                "idle_in_transaction_session_timeout",
+                milliseconds(options.deadline * 2),
             ),
+        ];
+        let settings: String = match options.pooled {
+            true => limits
+                .iter()
+                .map(|(name, value)| format!("; SET LOCAL {name} = {value}"))
+                .collect(),
             false => String::new(),
         };
         // The isolation is spelled out, because a role's default can be another one. Read-only is not
@@ -58,11 +73,8 @@ impl Terms {
             },
             begin_lookup: Sql::new(format!("{begin}{settings}")),
             begin_change: Sql::new(format!("{begin}{access}{settings}")),
-            keeps_settings: Sql::new(format!(
-                "SELECT setting = '{lock_timeout}' FROM pg_settings WHERE name = 'lock_timeout'"
-            )),
-            lock_timeout,
-            statement_timeout,
+            keeps_settings: Sql::new(keeps_settings),
+            limits,
         }
     }
 
@@ -72,12 +84,10 @@ impl Terms {
             // PgBouncer refuses what it cannot carry to another server. Floats are not ours to read.
             return connect.extra_float_digits(None);
         }
-        connect.options([
-            ("lock_timeout", self.lock_timeout.as_str()),
-            ("statement_timeout", &self.statement_timeout),
-            // A lookup has nothing to win from a stricter one, which may fail or wait.
-            ("default_transaction_isolation", "read committed"),
-        ])
+        // A lookup has nothing to win from a stricter isolation, which may fail or wait.
+        connect
+            .options([("default_transaction_isolation", "read committed")])
+            .options(self.limits.iter().map(|(name, value)| (name, value)))
     }
 
     /// Makes sure that a connection that should be our own is: one that lost the parameters with which it was

@@ -20,7 +20,7 @@ const DEFAULTS: [&[(&str, &str)]; 4] = [
     ],
     &[
         ("default_transaction_isolation", "repeatable read"),
-        ("idle_in_transaction_session_timeout", "50ms"),
+        ("idle_in_transaction_session_timeout", "1ms"),
     ],
 ];
 
