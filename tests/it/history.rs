@@ -167,7 +167,7 @@ impl Stage<'_> {
                     self.begin_another(line);
                 } else if change["cycle"] == true && known {
                     events.push(event(Told::Ended));
-                    self.go_on_as(line, own.unwrap());
+                    self.go_on_as(line, &key, own.unwrap());
                 } else if change["set"].is_object() && known {
                     events.push(event(Told::Stored(counter.to_owned(), number)));
                 }
@@ -234,7 +234,7 @@ impl Stage<'_> {
                     })),
                     990..997 if known => {
                         events.push(event(Told::Ended));
-                        self.go_on_as(line, own.clone().unwrap());
+                        self.go_on_as(line, &key, own.clone().unwrap());
                     }
                     997.. => {
                         events.push(event(Told::Ended));
@@ -253,10 +253,11 @@ impl Stage<'_> {
     }
 
     /// The session goes on under another key.
-    fn go_on_as(&self, line: u64, key: String) {
+    fn go_on_as(&self, line: u64, old: &str, key: String) {
         let mut current = self.current.lock().unwrap();
-        // Two can succeed in giving one session a new key in Django, which does not lock: the later one stays.
-        if current.line == line {
+        // Two can succeed in giving one session a new key, as Django does not lock it, and then there are two
+        // sessions. This one goes on as the first that is heard of; what is written to it is not in the other.
+        if current.line == line && current.key == old {
             *current = Current { line, key };
         }
     }
