@@ -6,6 +6,7 @@ macro_rules! on_each_engine {
     ($($test:ident),+ $(,)?) => {
         mod sqlite { $(#[test] fn $test() { super::$test(crate::support::Engine::Sqlite) })+ }
         mod postgresql { $(#[test] fn $test() { super::$test(crate::support::Engine::Postgres) })+ }
+        mod mariadb { $(#[test] fn $test() { super::$test(crate::support::Engine::MariaDb) })+ }
     };
 }
 
