@@ -50,8 +50,8 @@ impl Users {
             .map_or("''".into(), |name| quote(name));
         let condition = shape.condition(options, '`');
         let row = format!("{spelt}, {password}, {condition}");
-        let told = options.columns.iter().zip(&shape.columns);
-        let told = told.map(|(name, kind)| told_column(&quote(name), *kind, options.told_bytes));
+        let told = options.columns.iter();
+        let told = told.map(|name| told_column(&quote(name), options.told_bytes));
         let groups = options.groups.as_ref().zip(shape.member.as_ref());
         let groups = groups.map(|((members, groups), member)| {
             let (members, groups, member) = (quote(members), quote(groups), quote(member));
@@ -205,15 +205,9 @@ impl Users {
     }
 }
 
-/// A column as text. Bytes are none, and what is longer than any header may be is never told, so zeros come in
-/// its place.
-fn told_column(column: &str, kind: ColumnKind, most: usize) -> String {
-    let text =
-        format!("IF(LENGTH({column}) > {most}, REPEAT('0', {most} + 1), CAST({column} AS CHAR))");
-    match kind {
-        ColumnKind::Text => format!("IF(CHARSET({column}) = 'binary', NULL, {text})"),
-        ColumnKind::Boolean | ColumnKind::Number | ColumnKind::Time | ColumnKind::Uuid => text,
-    }
+/// A column as text. What is longer than any header may be is never told, so zeros come in its place.
+fn told_column(column: &str, most: usize) -> String {
+    format!("IF(LENGTH({column}) > {most}, REPEAT('0', {most} + 1), CAST({column} AS CHAR))")
 }
 
 /// A user whose row is not what Django writes is not active.

@@ -59,6 +59,14 @@ const ROUTES: [(&str, &str, &[&str]); 7] = [
     ),
 ];
 
+/// That a group has just this name, whatever the database's collation says.
+fn exactly(engine: Engine, group: &str) -> String {
+    match engine {
+        Engine::MariaDb => format!("BINARY name = '{group}'"),
+        _ => format!("name = '{group}'"),
+    }
+}
+
 fn site(engine: Engine) -> (crate::support::Database, Upstream, Gateway) {
     let database = people(engine, "integer");
     database.execute(
@@ -74,7 +82,8 @@ fn site(engine: Engine) -> (crate::support::Database, Upstream, Gateway) {
         ));
         for group in groups {
             database.execute(&format!(
-                "INSERT INTO people_groups SELECT {id}, id FROM auth_group WHERE name = '{group}'"
+                "INSERT INTO people_groups SELECT {id}, id FROM auth_group WHERE {}",
+                exactly(engine, group)
             ));
         }
     }
