@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::{Way, defaults::Role, tells_user};
 use crate::support::{
-    Answer, Database, Gateway, PostgresServer, Served as _, eventually, gateway::Setup,
+    Answer, Database, Gateway, MariaDbServer, PostgresServer, Served as _, eventually,
+    gateway::Setup,
 };
 
 /// Whether a change is refused at once, and not after trying again until the deadline.
@@ -93,6 +94,31 @@ fn a_role_whose_transactions_are_read_only_is_believed_where_that_is_accepted() 
         assert_eq!(site.read(&key).unwrap()["number"], number);
     }
     other.execute("ROLLBACK");
+}
+
+#[test]
+fn an_accepted_read_only_mariadb_answers_and_stores_nothing() {
+    let server = MariaDbServer::start(&[]);
+    let site = Database::in_server(&server.url());
+    site.create_tables();
+    let key = site.login(json!({"kept": 1}));
+    server.as_root("SET GLOBAL read_only = 1");
+    let app = tells_user();
+    names_the_key(&Gateway::before(&site, &app).start(), &key);
+
+    let gateway = accepting(Gateway::before(&site, &app)).start();
+    for _ in 0..4 {
+        let answer = gateway.get("/").session(&key).send();
+        assert_eq!(answer.is_upstreams(200).text(), "1");
+        for ask in [gateway.post("/").session(&key), gateway.post("/")] {
+            let answer = ask.body(r#"{"set":{"kept":2}}"#).send();
+            answer.is_error(500, "session-not-saved");
+        }
+    }
+    assert_eq!(
+        (site.keys().len(), &site.read(&key).unwrap()["kept"]),
+        (1, &json!(1))
+    );
 }
 
 /// Without the key nobody is served, and it is said what would change that.
