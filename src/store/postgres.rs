@@ -3,7 +3,7 @@
 mod terms;
 mod users;
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{io, str::FromStr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::{
@@ -131,6 +131,10 @@ impl Postgres {
                 }
                 _ => Fault::Away(format!("PostgreSQL says: {}", database.message())),
             },
+            // What TLS finds wrong with the server comes as an error of the socket.
+            sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Fault::Refused(format!("no TLS connection to {address}: {error}"))
+            }
             sqlx::Error::Io(error) => Fault::Away(format!("no connection to {address}: {error}")),
             sqlx::Error::Tls(error) => {
                 Fault::Refused(format!("no TLS connection to {address}: {error}"))

@@ -1,4 +1,4 @@
-//! PostgreSQL is killed under load and started again: nobody is taken for anonymous, no cookie is deleted,
+//! The database is killed under load and started again: nobody is taken for anonymous, no cookie is deleted,
 //! no stored change is lost, and a second later all is as before.
 
 use std::{
@@ -9,7 +9,8 @@ use std::{
 use serde_json::json;
 
 use crate::support::{
-    Answer, Database, Gateway, PATIENCE, PostgresServer, Served as _, Upstream, eventually, reply,
+    Answer, Database, Gateway, MariaDbServer, PATIENCE, PostgresServer, Served as _, Upstream,
+    eventually, reply,
 };
 
 /// The gateway's `[django] deadline`.
@@ -18,9 +19,52 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// What a busy machine may add to it.
 const SLACK: Duration = Duration::from_secs(2);
 
+/// A database server of this test's own, because it is killed.
+trait Server {
+    fn url(&self) -> String;
+    fn kill(&mut self);
+    fn serve(&mut self);
+}
+
+impl Server for PostgresServer {
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn kill(&mut self) {
+        self.kill();
+    }
+
+    fn serve(&mut self) {
+        self.serve();
+    }
+}
+
+impl Server for MariaDbServer {
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn kill(&mut self) {
+        self.kill();
+    }
+
+    fn serve(&mut self) {
+        self.serve();
+    }
+}
+
 #[test]
-fn store_down_is_never_anonymous() {
-    let mut server = PostgresServer::start();
+fn store_down_is_never_anonymous_on_postgresql() {
+    store_down_is_never_anonymous(PostgresServer::start());
+}
+
+#[test]
+fn store_down_is_never_anonymous_on_mariadb() {
+    store_down_is_never_anonymous(MariaDbServer::start(&[]));
+}
+
+fn store_down_is_never_anonymous(mut server: impl Server) {
     let database = Database::in_server(&server.url());
     database.create_tables();
     let app = Upstream::with(|seen| match seen.target.strip_prefix("/write/") {
@@ -70,7 +114,7 @@ fn store_down_is_never_anonymous() {
 
         started_again = Some(Instant::now());
         server.serve();
-        eventually("PostgreSQL is back", || database.answers().then_some(()));
+        eventually("the database is back", || database.answers().then_some(()));
         back.set(Instant::now()).unwrap();
     });
 
@@ -92,8 +136,16 @@ fn store_down_is_never_anonymous() {
 }
 
 #[test]
-fn a_gateway_that_starts_without_its_database_recovers_by_itself() {
-    let mut server = PostgresServer::start();
+fn a_gateway_that_starts_without_postgresql_recovers_by_itself() {
+    a_gateway_that_starts_without_its_database_recovers_by_itself(PostgresServer::start());
+}
+
+#[test]
+fn a_gateway_that_starts_without_mariadb_recovers_by_itself() {
+    a_gateway_that_starts_without_its_database_recovers_by_itself(MariaDbServer::start(&[]));
+}
+
+fn a_gateway_that_starts_without_its_database_recovers_by_itself(mut server: impl Server) {
     let database = Database::in_server(&server.url());
     database.create_tables();
     let key = database.login(json!({}));
@@ -118,7 +170,7 @@ fn a_gateway_that_starts_without_its_database_recovers_by_itself() {
     );
 
     server.serve();
-    eventually("PostgreSQL is back", || database.answers().then_some(()));
+    eventually("the database is back", || database.answers().then_some(()));
     let back = Instant::now();
     eventually("the gateway serves again", || {
         (gateway.get("/").session(&key).send().status == 200).then_some(())

@@ -1,5 +1,7 @@
 //! What MySQL's and MariaDB's errors mean.
 
+use std::io;
+
 use sqlx::{error::DatabaseError, mysql::MySqlDatabaseError};
 
 use crate::store::Fault;
@@ -16,6 +18,10 @@ pub(super) fn connect_fault(error: sqlx::Error, address: &str) -> Fault {
                 }
                 _ => Fault::Away(says),
             }
+        }
+        // What TLS finds wrong with the server comes as an error of the socket.
+        sqlx::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Fault::Refused(format!("no TLS connection to {address}: {error}"))
         }
         sqlx::Error::Io(error) => Fault::Away(format!("no connection to {address}: {error}")),
         sqlx::Error::Tls(error) => {

@@ -3,9 +3,16 @@
 use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Command,
 };
 
-use crate::support::{Database, Gateway, Upstream, from_tests_run};
+use serde_json::json;
+
+use crate::support::{
+    Database, Gateway, MariaDbServer, Served as _, Upstream, from_tests_run, gateway::Setup,
+};
 
 const PASSWORD: &str = "planted-password";
 
@@ -58,10 +65,93 @@ fn a_login_that_is_not_supported_says_what_to_do() {
     }
 }
 
+#[test]
+fn a_server_is_reached_over_tls_as_the_address_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("openssl")
+        .current_dir(folder.path())
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+        ])
+        .args([
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=MariaDB of the tests",
+        ])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .output()
+        .expect("openssl, which PostgreSQL's package brings along");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    // The server runs as another user.
+    set_mode(folder.path(), 0o755);
+    set_mode(&folder.path().join("key.pem"), 0o644);
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let server = MariaDbServer::start(&[
+        &format!("--ssl-cert={}", file("cert.pem")),
+        &format!("--ssl-key={}", file("key.pem")),
+        "--require-secure-transport=1",
+    ]);
+    let database = Database::in_server(&server.url());
+    database.create_tables();
+    let key = database.login(json!({}));
+    let app = Upstream::start();
+    let with = |query: &str| {
+        Gateway::before(&database, &app).env("DATABASE_URL", &format!("{}{query}", database.url()))
+    };
+    let own = format!("&ssl-ca={}", file("cert.pem"));
+    for query in [
+        String::new(),
+        "?ssl-mode=preferred".to_owned(),
+        "?ssl-mode=REQUIRED".to_owned(),
+        format!("?ssl-mode=VERIFY_CA{own}"),
+        format!("?ssl-mode=VERIFY_IDENTITY{own}"),
+    ] {
+        let gateway = with(&query).start();
+        gateway.get("/").session(&key).send().is_upstreams(200);
+        assert_eq!(app.last().user().as_deref(), Some("1"), "{query}");
+    }
+    for query in ["?ssl-mode=VERIFY_CA", "?ssl-mode=VERIFY_IDENTITY"] {
+        let text = output(&with(query));
+        assert!(
+            text.contains("no TLS connection to MySQL at 127.0.0.1"),
+            "{text}"
+        );
+    }
+    let plain = output(&with("?ssl-mode=DISABLED"));
+    assert!(plain.contains("MySQL says: "), "{plain}");
+
+    let good = Database::mariadb();
+    let text = failed_start(&format!("{}?ssl-mode=REQUIRED", good.url()));
+    assert!(text.contains("server does not support TLS"), "{text}");
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
 /// What the gateway prints when it gives up.
 fn failed_start(url: &str) -> String {
     let app = Upstream::start();
-    let setup = Gateway::alone(&app).env("DATABASE_URL", url);
+    output(&Gateway::alone(&app).env("DATABASE_URL", url))
+}
+
+fn output(setup: &Setup) -> String {
     let output = setup.fails();
     assert!(!output.status.success());
     String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)

@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{Database, Gateway, MariaDbServer, Scene, Served as _, eventually, reply};
+use crate::support::{
+    Database, Gateway, MariaDbServer, Scene, Served as _, Upstream, eventually, reply,
+};
 
 /// Without autocommit the first SELECT of a connection would begin a transaction, and under REPEATABLE READ all
 /// later ones would see what was there then.
@@ -17,7 +19,7 @@ fn a_logout_is_seen_where_the_server_switches_autocommit_off() {
     let shop = Database::of(&format!("{}/{name}", server.url()));
     assert_eq!(shop.query("SELECT CONCAT(@@autocommit)"), ["OFF"]);
 
-    let app = crate::support::Upstream::start();
+    let app = Upstream::start();
     let gateway = Gateway::before(&shop, &app)
         .line("django", "connections = 1")
         .start();
@@ -33,6 +35,37 @@ fn a_logout_is_seen_where_the_server_switches_autocommit_off() {
         gateway.get("/").session(&key).send().is_upstreams(200);
         assert_eq!(app.last().user(), None);
     }
+}
+
+#[test]
+fn a_server_is_reached_by_its_unix_socket() {
+    let server = MariaDbServer::start(&[]);
+    let database = Database::in_server(&server.url());
+    database.create_tables();
+    let key = database.login(json!({}));
+    let app = Upstream::start();
+    app.answers(reply(200).set(r#"{"set":{"a":1}}"#));
+    let by_socket = database.url().replace(&server.address(), "localhost");
+    for scheme in ["mysql", "mariadb"] {
+        let url = format!("{by_socket}?socket={}", server.socket().display());
+        let gateway = Gateway::before(&database, &app)
+            .env(
+                "DATABASE_URL",
+                &url.replace("mysql:", &format!("{scheme}:")),
+            )
+            .start();
+        gateway.get("/").session(&key).send().is_upstreams(200);
+        assert_eq!(app.last().user().as_deref(), Some("1"));
+        let by = "SELECT CONCAT_WS(' ', user, host) FROM information_schema.processlist \
+                  WHERE user = 'shop'";
+        let root = Database::of(&server.url_of("root"));
+        // The test's own connections are gone in a moment.
+        eventually("all come by the socket", || {
+            let by = root.query(by);
+            (!by.is_empty() && by.iter().all(|by| by == "shop localhost")).then_some(())
+        });
+    }
+    assert_eq!(database.read(&key).unwrap()["a"], 1);
 }
 
 /// A standby is set read-only. It may lag, so it is not believed, also where the gateway's user could write to it.

@@ -1,6 +1,6 @@
 //! MariaDB servers of one test's own, which may be killed and reconfigured.
 
-use std::{net::TcpListener, process::Command, sync::Mutex};
+use std::{net::TcpListener, path::PathBuf, process::Command, sync::Mutex};
 
 use tempfile::TempDir;
 
@@ -36,7 +36,17 @@ impl MariaDbServer {
 
     pub fn url_of(&self, user: &str) -> String {
         let password = from_tests_run("SG_TEST_MARIADB_PASSWORD");
-        format!("mysql://{user}:{password}@127.0.0.1:{}", self.port)
+        format!("mysql://{user}:{password}@{}", self.address())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Where it listens as well.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
     }
 
     /// Runs statements as the user who may do everything.
