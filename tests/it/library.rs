@@ -1,7 +1,7 @@
 //! The library beside a real Django: each reads what the other has written, keeps what the other has changed, and
 //! neither brings back what the other has ended.
 
-use std::future::Future;
+use std::{future::Future, net::SocketAddr, process::Command};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use session_gateway::{Error, Release as DjangoRelease, Session, Sessions, Settin
 use tokio::runtime::Runtime;
 
 use crate::support::{
-    Database, Django, Engine, Release, SECRET_KEY, Served as _, database::random_key,
+    Database, Django, Engine, Process, Release, SECRET_KEY, Served, database::random_key,
 };
 
 #[test]
@@ -25,6 +25,63 @@ fn the_library_beside_django_on_postgresql() {
 #[test]
 fn the_library_beside_django_on_mariadb() {
     walk(&Site::start(Engine::MariaDb));
+}
+
+#[test]
+fn the_example_program_shares_the_sessions_of_a_django_site() {
+    let database = Database::empty(Engine::Sqlite);
+    let django = Django::start(Release::V52, &database);
+    let program = Example::start(&database);
+    let visits = |key: Option<&str>| program.get("/").maybe_session(key).send();
+    let first = visits(None);
+    assert_eq!(first.text(), "Hello, whoever you are. Visits: 1\n");
+    assert_eq!(first.field("vary"), Some("Cookie"));
+    let key = first.new_session().expect("a first visit makes a session");
+
+    let login = django.post("/login/?username=alice&password=alice");
+    let key = login.session(&key).send().new_session().unwrap();
+    let second = visits(Some(&key));
+    assert_eq!(second.text(), "Hello, alice. Visits: 2\n");
+    assert_eq!(second.new_session(), Some(key.clone()));
+    assert_eq!(django.session(&key)["visits"], 2);
+
+    let out = program.post("/logout").session(&key).send();
+    assert!(out.set_cookie().unwrap().contains("Max-Age=0"));
+    assert_eq!(django.user(&key), None);
+    assert_eq!(database.keys(), Vec::<String>::new());
+    database.execute("ALTER TABLE auth_user RENAME TO elsewhere");
+    let key = database.session(&json!({"visits": 5, "_auth_user_id": "1",
+        "_auth_user_backend": "django.contrib.auth.backends.ModelBackend"}));
+    assert_eq!(visits(Some(&key)).status, 503, "never nobody");
+}
+
+/// `examples/visits.rs`, which cargo builds before the tests.
+struct Example {
+    address: SocketAddr,
+    _process: Process,
+}
+
+impl Example {
+    fn start(database: &Database) -> Self {
+        let tests = std::env::current_exe().unwrap();
+        let target = tests.ancestors().nth(2).unwrap();
+        let mut command = Command::new(target.join("examples/visits"));
+        command
+            .env("DATABASE_URL", database.url())
+            .env("SECRET_KEY", SECRET_KEY)
+            .env("ADDRESS", "127.0.0.1:0");
+        let process = Process::start(&mut command);
+        Self {
+            address: process.address_after("listening on "),
+            _process: process,
+        }
+    }
+}
+
+impl Served for Example {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 fn walk(site: &Site) {
