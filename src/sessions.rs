@@ -10,6 +10,7 @@ mod plan;
 use std::{fmt, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use self::memo::{Derived, Memo};
@@ -109,6 +110,11 @@ impl CurrentUser {
     pub fn column(&self, name: &str) -> Option<&str> {
         let place = self.columns.iter().position(|column| column == name)?;
         self.details.as_ref()?.columns.get(place)?.as_deref()
+    }
+
+    /// A column as serde reads it; `None` for NULL, for a value of another type, and where it was not asked for.
+    pub fn get<T: DeserializeOwned>(&self, column: &str) -> Option<T> {
+        serde_json::from_str(self.column(column)?).ok()
     }
 
     /// The names of the user's groups, sorted; empty where they were not asked for.

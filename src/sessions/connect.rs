@@ -143,8 +143,7 @@ impl Connect {
         self
     }
 
-    /// Columns of the user table that [`CurrentUser::column`](super::CurrentUser::column) is to know. None by
-    /// default.
+    /// Columns of the user table that [`CurrentUser::get`](super::CurrentUser::get) is to know. None by default.
     pub fn user_columns<'a>(mut self, columns: impl IntoIterator<Item = &'a str>) -> Self {
         self.user.columns = columns.into_iter().map(str::to_owned).collect();
         self

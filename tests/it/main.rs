@@ -17,6 +17,7 @@ mod hardening;
 mod history;
 mod keys;
 mod layers;
+mod library;
 mod metrics;
 mod outage;
 mod own_tables;

@@ -225,6 +225,8 @@ async fn who_is_logged_in_is_whom_django_would_say() {
     let session = loaded(&told.await.unwrap(), Some(&key)).await;
     let user = session.user().unwrap().unwrap();
     assert_eq!(user.column("username"), Some("\"demo\""));
+    assert_eq!(user.get("username"), Some("demo".to_owned()));
+    assert_eq!(user.get::<u8>("username"), None);
     assert_eq!(user.column("password"), None);
     assert_eq!(user.groups(), [] as [&str; 0]);
 
