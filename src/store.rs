@@ -9,6 +9,7 @@ pub mod batch;
 pub mod change;
 mod details;
 mod mysql;
+pub mod examine;
 mod postgres;
 pub mod shape;
 mod sql;
