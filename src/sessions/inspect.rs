@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Derived, Known, Login, Resolved, Sessions};
 use crate::{
-    django::{self, Account, Seal, Standing, Unreadable, UserKey, Verify},
+    django::{self, Account, Seal, Standing, Unreadable, Verify},
     json,
     session::{Session, SessionKey},
     store::{Fault, LookupError, RowData},
@@ -83,12 +83,16 @@ impl Sessions {
         };
         let is_by_own_backend = site.settings.backends.contains(&login.backend);
         let verify = site.settings.verify;
-        let row = match (verify, site.store.user_key(&login.user_id)) {
-            (Verify::Off, _) | (_, None) => None,
-            (_, Some(key)) => {
+        let key = match verify {
+            Verify::Off => None,
+            Verify::User | Verify::ActiveOnly => site.store.user_key(&login.user_id)?,
+        };
+        let row = match key {
+            Some(key) => {
                 let user = site.store.user(key, false, site.store.deadline()).await?;
                 user.map(|user| user.row)
             }
+            None => None,
         };
         let standing = match (is_by_own_backend, verify) {
             (false, _) => Standing::Anonymous,
@@ -137,8 +141,8 @@ impl Sessions {
         if let Some(backend) = site.settings.backends.first() {
             set("_auth_user_backend", backend);
         }
-        let key: Option<UserKey> = site.store.user_key(id);
-        if let (Verify::User, Some(key)) = (site.settings.verify, key)
+        if site.settings.verify == Verify::User
+            && let Some(key) = site.store.user_key(id)?
             && let Some(user) = site.store.user(key, false, until).await?
         {
             set("_auth_user_hash", &site.auth.sign(&user.row.password));

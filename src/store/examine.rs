@@ -9,8 +9,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::timeout;
 
 use super::{
-    Backend, Engine, Fault, Options, Postgres, Proof, SessionRow, Sqlite, Store, Wanted,
+    Backend, Engine, Fault, MySql, Options, Postgres, Proof, SessionRow, Sqlite, Store, Wanted,
+    backend::connect,
     shape::{Column, Shape},
+    sql::Sql,
 };
 use crate::{config, session::SessionKey};
 
@@ -57,8 +59,8 @@ pub struct Server {
 pub enum ReadOnly {
     /// It follows another one.
     Standby,
-    /// It, the database or the role is set to read-only.
-    Setting,
+    /// This setting of it, of the database or of the role makes it so.
+    Setting(&'static str),
 }
 
 /// A server's clock.
@@ -160,6 +162,10 @@ pub async fn examine(
             let backend = Postgres::new(url, options).map_err(Fault::Refused)?;
             examine_by(&backend, options, writing).await
         }
+        config::Database::MySql(url) => {
+            let backend = MySql::new(url, options).map_err(Fault::Refused)?;
+            examine_by(&backend, options, writing).await
+        }
         config::Database::Sqlite(path) => {
             examine_by(&Sqlite::new(path, options), options, writing).await
         }
@@ -252,6 +258,34 @@ fn has_last_login(options: &Options, columns: &[Vec<Column>]) -> bool {
     users.is_some_and(|columns| columns.iter().any(|column| column.name == "last_login"))
 }
 
+/// The statement of [`Examine::sample`]: half of the rows are those that end last, half those that end next.
+/// `columns` are named usable, data and date; `live` is the condition.
+pub(super) fn sample_sql(table: &str, columns: &str, live: &str, ordered: bool) -> Sql {
+    let some = |order: &str, most: usize| {
+        format!("SELECT session_key, {columns} FROM {table} WHERE {live} {order} LIMIT {most}")
+    };
+    let rows = match ordered {
+        true => {
+            let last = some("ORDER BY expire_date DESC", SAMPLE / 2);
+            let next = some("ORDER BY expire_date", SAMPLE / 2);
+            // A row that is in both is in here once.
+            format!("SELECT * FROM ({last}) AS ends_last UNION SELECT * FROM ({next}) AS ends_next")
+        }
+        false => some("", SAMPLE),
+    };
+    Sql::new(format!("SELECT usable, data, date FROM ({rows}) AS sample"))
+}
+
+/// The statement of [`Examine::traces`]: two moments, each told as `told` says.
+pub(super) fn traces_sql(table: &str, users: Option<&str>, told: impl Fn(&str) -> String) -> Sql {
+    let end = told("max(expire_date)");
+    let login = users.map_or_else(
+        || "NULL".to_owned(),
+        |users| format!("(SELECT {} FROM {users})", told("max(last_login)")),
+    );
+    Sql::new(format!("SELECT (SELECT {end} FROM {table}), {login}"))
+}
+
 impl Store {
     /// The row of a key, also where it has expired. Asks over a connection of its own.
     ///
@@ -260,29 +294,31 @@ impl Store {
     /// Why there is no answer.
     pub async fn even_expired(&self, key: SessionKey) -> Result<Option<SessionRow>, Fault> {
         match &self.engine {
-            Engine::Postgres(parts) => even_expired(parts.backend.as_ref(), key).await,
-            Engine::Sqlite(parts) => even_expired(parts.backend.as_ref(), key).await,
+            Engine::Postgres(parts) => self.even_expired_by(parts.backend.as_ref(), key).await,
+            Engine::MySql(parts) => self.even_expired_by(parts.backend.as_ref(), key).await,
+            Engine::Sqlite(parts) => self.even_expired_by(parts.backend.as_ref(), key).await,
         }
     }
-}
 
-async fn even_expired<B: Backend>(
-    backend: &B,
-    key: SessionKey,
-) -> Result<Option<SessionRow>, Fault> {
-    in_time(async {
-        let mut connection = backend.connect().await?;
-        let wanted = Wanted {
-            sessions: vec![key],
-            ..Wanted::default()
-        };
-        let long_ago = DateTime::UNIX_EPOCH;
-        let (found, proof) = backend.lookup(&mut connection, &wanted, long_ago).await?;
-        if proof == Proof::ReadOnly {
-            return Err(Fault::ReadOnly);
-        }
-        let mut rows = found.sessions.into_iter();
-        Ok(rows.find(|(other, _)| *other == key).map(|(_, row)| row))
-    })
-    .await
+    async fn even_expired_by<B: Backend>(
+        &self,
+        backend: &B,
+        key: SessionKey,
+    ) -> Result<Option<SessionRow>, Fault> {
+        in_time(async {
+            let mut connection = connect(backend, &self.state).await?;
+            let wanted = Wanted {
+                sessions: vec![key],
+                ..Wanted::default()
+            };
+            let long_ago = DateTime::UNIX_EPOCH;
+            let (found, proof) = backend.lookup(&mut connection, &wanted, long_ago).await?;
+            if proof == Proof::ReadOnly {
+                return Err(Fault::ReadOnly);
+            }
+            let mut rows = found.sessions.into_iter();
+            Ok(rows.find(|(other, _)| *other == key).map(|(_, row)| row))
+        })
+        .await
+    }
 }

@@ -189,6 +189,14 @@ impl Postgres {
         Ok(columns)
     }
 
+    fn too_late(&self) -> Fault {
+        Fault::Away(format!(
+            "no connection to {} within {:?}",
+            self.address(),
+            self.connect
+        ))
+    }
+
     async fn dial(&self) -> Result<PgConnection, Fault> {
         let mut connection = PgConnection::connect_with(&self.options)
             .await
@@ -251,11 +259,7 @@ impl Backend for Postgres {
     async fn connect(&self) -> Result<Handle, Fault> {
         match tokio::time::timeout(self.connect, self.open()).await {
             Ok(connected) => connected,
-            Err(_) => Err(Fault::Away(format!(
-                "no connection to {} within {:?}",
-                self.address(),
-                self.connect
-            ))),
+            Err(_) => Err(self.too_late()),
         }
     }
 

@@ -6,6 +6,7 @@ mod attack;
 mod bad_input;
 mod bodies;
 mod changes;
+mod commands;
 mod concurrency;
 mod databases;
 mod demo;

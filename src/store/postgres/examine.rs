@@ -5,13 +5,15 @@ use sqlx::{
     Executor, Row,
     postgres::{PgConnection, PgRow},
 };
+use tokio::time::timeout;
 
 use super::{Postgres, fault, quoted, run, session_row};
 use crate::store::{
     Fault,
-    examine::{Clock, Examine, Index, Pooler, ReadOnly, SAMPLE, Sampled, Server, Traces},
+    examine::{
+        Clock, Examine, Index, Pooler, ReadOnly, Sampled, Server, Traces, sample_sql, traces_sql,
+    },
     shape::Column,
-    sql::Sql,
 };
 
 /// Everything as text: it goes by the simple protocol, which no pooler tears apart.
@@ -25,11 +27,16 @@ const BACKEND: &str = "SELECT pg_backend_pid()::text";
 const ROUNDS: usize = 3;
 
 impl Postgres {
+    async fn dial_in_time(&self) -> Result<PgConnection, Fault> {
+        let dialled = timeout(self.connect, self.dial()).await;
+        dialled.unwrap_or_else(|_| Err(self.too_late()))
+    }
+
     /// Whether two connections of ours are one of the server's in turn. While the second one is in a
     /// transaction, a pooler in transaction mode must give the first one another server connection; and it may
     /// have given the second one that of the first.
     async fn is_shared(&self, first: &mut PgConnection) -> Result<bool, Fault> {
-        let mut second = self.dial().await?;
+        let mut second = self.dial_in_time().await?;
         for _ in 0..ROUNDS {
             let before = backend(first).await?;
             run(&mut second, "BEGIN").await?;
@@ -55,7 +62,7 @@ impl Postgres {
         });
         let read_only = match (text(&row, 1)?, text(&row, 2)?) {
             ("true", _) => Some(ReadOnly::Standby),
-            (_, "on") => Some(ReadOnly::Setting),
+            (_, "on") => Some(ReadOnly::Setting("default_transaction_read_only")),
             _ => None,
         };
         let timeout = self.site.deadline.as_millis().max(1).to_string();
@@ -76,14 +83,14 @@ impl Examine for Postgres {
     type Bare = PgConnection;
 
     async fn bare(&self) -> Result<PgConnection, Fault> {
-        let mut connection = self.dial().await?;
+        let mut connection = self.dial_in_time().await?;
         // In a transaction even a pooler keeps to one of the server's connections.
         run(&mut connection, "BEGIN READ ONLY").await?;
         Ok(connection)
     }
 
     async fn server(&self) -> Result<Server, Fault> {
-        let mut connection = self.dial().await?;
+        let mut connection = self.dial_in_time().await?;
         let server = self.settings(&mut connection).await?;
         Ok(match self.is_shared(&mut connection).await? {
             true => Server {
@@ -121,24 +128,11 @@ impl Examine for Postgres {
         ordered: bool,
     ) -> Result<Vec<Sampled>, Fault> {
         let table = quoted(&self.site.table, '"');
-        let row = "session_key ~ '^[a-z0-9]{32}$' AS usable, \
-                   CASE WHEN octet_length(session_data) <= $2 THEN session_data END AS data, \
-                   CASE WHEN isfinite(expire_date) AND expire_date < '9999-01-01'::timestamptz \
-                   THEN expire_date END AS date";
-        let some = |order: &str, most: usize| {
-            format!(
-                "(SELECT session_key, {row} FROM {table} WHERE expire_date > $1 {order} LIMIT {most})"
-            )
-        };
-        let rows = match ordered {
-            true => {
-                let last = some("ORDER BY expire_date DESC", SAMPLE / 2);
-                let next = some("ORDER BY expire_date", SAMPLE / 2);
-                format!("{last} UNION {next}")
-            }
-            false => some("", SAMPLE),
-        };
-        let sql = Sql::new(format!("SELECT usable, data, date FROM ({rows}) AS sample"));
+        let columns = "session_key ~ '^[a-z0-9]{32}$' AS usable, \
+                       CASE WHEN octet_length(session_data) <= $2 THEN session_data END AS data, \
+                       CASE WHEN isfinite(expire_date) AND expire_date < '9999-01-01'::timestamptz \
+                       THEN expire_date END AS date";
+        let sql = sample_sql(&table, columns, "expire_date > $1", ordered);
         let query = sqlx::query(sql.text()).persistent(false);
         let query = query.bind(now).bind(self.session_data);
         let sampled = |row: &PgRow| {
@@ -153,22 +147,11 @@ impl Examine for Postgres {
 
     async fn traces(&self, bare: &mut PgConnection, last_login: bool) -> Result<Traces, Fault> {
         let table = quoted(&self.site.table, '"');
-        let login = match &self.site.users {
-            Some(users) if last_login => {
-                format!(
-                    "(SELECT max(last_login) FROM {})",
-                    quoted(&users.table, '"')
-                )
-            }
-            _ => "NULL".to_owned(),
-        };
-        let finite = |time: &str| format!("CASE WHEN isfinite({time}) THEN {time} END");
-        let sql = Sql::new(format!(
-            "SELECT {}, {} FROM (SELECT (SELECT max(expire_date) FROM {table})::timestamptz AS last_end, \
-             {login}::timestamptz AS login) AS traces",
-            finite("last_end"),
-            finite("login"),
-        ));
+        let users = self.site.users.as_ref().filter(|_| last_login);
+        let users = users.map(|users| quoted(&users.table, '"'));
+        let finite =
+            |time: &str| format!("CASE WHEN isfinite({time}) THEN {time}::timestamptz END");
+        let sql = traces_sql(&table, users.as_deref(), finite);
         let query = sqlx::query(sql.text()).persistent(false);
         let row = query.fetch_one(bare).await.map_err(fault)?;
         Ok(Traces {

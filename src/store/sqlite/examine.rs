@@ -9,9 +9,8 @@ use sqlx::{
 use super::{Sqlite, fault, parse_sqlite_text, quoted, run, session_row, sqlite_text};
 use crate::store::{
     Fault,
-    examine::{Examine, Index, SAMPLE, Sampled, Server, Traces},
+    examine::{Examine, Index, Sampled, Server, Traces, sample_sql, traces_sql},
     shape::Column,
-    sql::Sql,
 };
 
 impl Examine for Sqlite {
@@ -67,30 +66,18 @@ impl Examine for Sqlite {
         ordered: bool,
     ) -> Result<Vec<Sampled>, Fault> {
         let table = quoted(&self.site.table, '"');
-        let row = "length(session_key) = 32 AND session_key NOT GLOB '*[^a-z0-9]*' AS usable, \
-                   CASE WHEN length(CAST(session_data AS BLOB)) <= ?2 THEN session_data END AS data, \
-                   expire_date AS date";
-        let some = |order: &str, most: usize| {
-            format!(
-                "SELECT * FROM (SELECT session_key, {row} FROM {table} WHERE expire_date > ?1 {order} \
-                 LIMIT {most})"
-            )
-        };
-        let rows = match ordered {
-            true => {
-                let last = some("ORDER BY expire_date DESC", SAMPLE / 2);
-                let next = some("ORDER BY expire_date", SAMPLE / 2);
-                format!("{last} UNION {next}")
-            }
-            false => some("", SAMPLE),
-        };
-        let sql = Sql::new(format!("SELECT usable, data, date FROM ({rows})"));
+        let columns = "length(session_key) = 32 AND session_key NOT GLOB '*[^a-z0-9]*' AS usable, \
+                       CASE WHEN length(CAST(session_data AS BLOB)) <= ?2 THEN session_data END AS data, \
+                       expire_date AS date";
+        let sql = sample_sql(&table, columns, "expire_date > ?1", ordered);
         let query = sqlx::query(sql.text());
-        let query = query.bind(sqlite_text(now)).bind(self.session_data);
+        let query = query
+            .bind(sqlite_text(now, self.site.time_zone))
+            .bind(self.session_data);
         let sampled = |row: &SqliteRow| {
             Ok(Sampled {
                 usable_key: row.try_get_unchecked(0).map_err(fault)?,
-                row: session_row(row),
+                row: session_row(row, self.site.time_zone),
             })
         };
         let rows = query.fetch_all(bare).await.map_err(fault)?;
@@ -99,23 +86,14 @@ impl Examine for Sqlite {
 
     async fn traces(&self, bare: &mut SqliteConnection, last_login: bool) -> Result<Traces, Fault> {
         let table = quoted(&self.site.table, '"');
-        let login = match &self.site.users {
-            Some(users) if last_login => {
-                format!(
-                    "(SELECT max(last_login) FROM {})",
-                    quoted(&users.table, '"')
-                )
-            }
-            _ => "NULL".to_owned(),
-        };
-        let sql = Sql::new(format!(
-            "SELECT (SELECT max(expire_date) FROM {table}), {login}"
-        ));
+        let users = self.site.users.as_ref().filter(|_| last_login);
+        let users = users.map(|users| quoted(&users.table, '"'));
+        let sql = traces_sql(&table, users.as_deref(), str::to_owned);
         let rows = sqlx::query(sql.text()).fetch_all(bare).await;
         let rows = rows.map_err(fault)?;
         let time = |column: usize| {
             let text: Result<Option<String>, _> = rows.first()?.try_get_unchecked(column);
-            parse_sqlite_text(&text.ok().flatten()?)
+            parse_sqlite_text(&text.ok().flatten()?, self.site.time_zone)
         };
         Ok(Traces {
             last_end: time(0),
