@@ -19,6 +19,9 @@ use crate::{config, session::SessionKey};
 /// Most live rows that are looked at.
 pub const SAMPLE: usize = 200;
 
+/// What the backends call a pooler in what they say of it.
+pub(super) const POOLER: &str = "connection pooler";
+
 /// Most time for one question, the connection included.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -50,8 +53,8 @@ pub struct Server {
     pub read_only: Option<ReadOnly>,
     /// Its clock; `None` where it has none of its own.
     pub clock: Option<Clock>,
-    /// What stands between.
-    pub pooler: Option<Pooler>,
+    /// Whether a pooler gives statements of one connection to different ones of the server's.
+    pub is_shared: bool,
 }
 
 /// Why a server is not believed.
@@ -70,15 +73,6 @@ pub struct Clock {
     pub ahead: TimeDelta,
     /// The most that this may be wrong by: half the time of the question.
     pub margin: TimeDelta,
-}
-
-/// A connection pooler between this machine and the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pooler {
-    /// Statements of one connection are carried out by different ones of the server's.
-    Transaction,
-    /// The settings that a connection begins with do not arrive.
-    Settings,
 }
 
 /// An index of the session table that covers all rows.
@@ -170,6 +164,11 @@ pub async fn examine(
             examine_by(&Sqlite::new(path, options), options, writing).await
         }
     }
+}
+
+/// Whether it is a pooler, and not the server, that keeps the gateway out.
+pub fn tells_of_pooler(fault: &Fault) -> bool {
+    matches!(fault, Fault::Refused(sentence) if sentence.contains(POOLER))
 }
 
 async fn examine_by<B: Examine>(

@@ -12,7 +12,7 @@ use crate::{
     sessions::Sessions,
     store::{
         Fault, Options,
-        examine::{self, Clock, Examination, Index, Pooler, ReadOnly, Server, Traces},
+        examine::{self, Clock, Examination, Index, ReadOnly, Traces},
         shape::Shape,
     },
 };
@@ -23,20 +23,27 @@ const SKEW: TimeDelta = TimeDelta::seconds(2);
 /// More than this and services refuse tokens: it is the leeway that they are told to allow.
 const LEEWAY: TimeDelta = TimeDelta::seconds(30);
 
+/// What a pooler in transaction mode does.
+const SHARED: &str = "a connection pooler gives one connection's statements to different ones of the server's \
+                      (transaction mode)";
+
 /// How long the database is waited for, to see how fast it is.
 const FIRST_CONTACT: Duration = Duration::from_secs(5);
 
 /// Asks the database everything there is to ask.
 pub(super) async fn examine(config: &Config, findings: &mut Vec<Finding>) {
     let django = &config.django;
-    let routes = &config.routes;
-    let writing = config.writes && routes.iter().any(|route| !route.grants.is_empty());
-    let examination =
-        match examine::examine(&django.database, &Options::from(config), writing).await {
-            Ok(examination) => examination,
-            Err(fault) => return findings.push(away(&fault)),
-        };
-    findings.extend(server(&examination.server));
+    let Some(Asked {
+        examination,
+        as_configured,
+    }) = ask(config, findings).await
+    else {
+        return;
+    };
+    let server = &examination.server;
+    findings.push(Finding::ok("database", server.product.clone()));
+    findings.extend(server.read_only.map(|why| role(django, why)));
+    findings.extend(server.clock.map(clock));
     tables(django, &examination, findings);
     let Ok(sampled) = &examination.rows else {
         return;
@@ -47,48 +54,86 @@ pub(super) async fn examine(config: &Config, findings: &mut Vec<Finding>) {
     if sampled.is_empty() {
         return findings.push(no_live_row(django, examination.traces));
     }
-    match open(config, &examination).await {
-        Some(sessions) => {
-            findings.push(lookup(django, &sessions).await);
-            rows::judge(config, sampled, Some(&sessions), findings).await;
-        }
-        None => rows::judge(config, sampled, None, findings).await,
-    }
-}
-
-fn away(fault: &Fault) -> Finding {
-    let found = fault.to_string();
-    let todo = if found.contains("startup parameter") {
-        "A pooler such as PgBouncer stands before the database; name PostgreSQL itself in [django] database."
-    } else {
-        "Start the database, or correct [django] database. Nothing of it could be looked at."
+    let is_believed = server.read_only.is_none() || django.accept_replica;
+    let sessions = match as_configured && is_believed && examination.tables.is_ok() {
+        true => open(config).await,
+        false => None,
     };
-    Finding::fail("database", found, todo)
-}
-
-fn server(server: &Server) -> Vec<Finding> {
-    let mut findings = vec![Finding::ok("database", server.product.clone())];
-    findings.extend(server.read_only.map(role));
-    findings.extend(server.clock.map(clock));
-    findings.extend(server.pooler.map(pooler));
-    findings
-}
-
-fn role(read_only: ReadOnly) -> Finding {
-    match read_only {
-        ReadOnly::Standby => Finding::fail(
-            "role",
-            "this is a standby, whose answers may be old and are thrown away",
-            "Name the primary in [django] database.",
-        ),
-        ReadOnly::Setting(name) => Finding::fail(
-            "role",
-            format!(
-                "the server, the database or the role is read-only ({name} is on), so its answers are thrown away"
-            ),
-            "Switch that off for the gateway's role, or name the primary in [django] database.",
-        ),
+    if let Some(sessions) = &sessions {
+        findings.push(lookup(django, sessions).await);
     }
+    rows::judge(config, sampled, sessions.as_ref(), findings).await;
+}
+
+struct Asked {
+    examination: Examination,
+    /// Whether the gateway would ask in the same way.
+    as_configured: bool,
+}
+
+/// Asks as the gateway would. Where a pooler that it was not told of is in its way, asks by the pooler's rules what
+/// else is to be known.
+async fn ask(config: &Config, findings: &mut Vec<Finding>) -> Option<Asked> {
+    let Django {
+        database, pooled, ..
+    } = &config.django;
+    let routes = &config.routes;
+    let writing = config.writes && routes.iter().any(|route| !route.grants.is_empty());
+    let options = Options::from(config);
+    match examine::examine(database, &options, writing).await {
+        Ok(examination) if examination.server.is_shared && !pooled => {
+            findings.push(Finding::fail(
+                "pooler",
+                format!("{SHARED}, so that answers can be those of other clients"),
+                "Write pooler = \"transaction\" in [django], or connect to PostgreSQL directly.",
+            ));
+        }
+        Ok(examination) => {
+            if examination.server.is_shared {
+                let found = format!("{SHARED}; pooler = \"transaction\" is right");
+                findings.push(Finding::ok("pooler", found));
+            }
+            return Some(Asked {
+                examination,
+                as_configured: true,
+            });
+        }
+        Err(fault) if examine::tells_of_pooler(&fault) && !pooled => {
+            findings.push(Finding::fail("pooler", fault.to_string(), ""));
+        }
+        Err(fault) => {
+            let todo = "Start the database, or correct [django] database. Nothing of it could be looked at.";
+            findings.push(Finding::fail("database", fault.to_string(), todo));
+            return None;
+        }
+    }
+    let options = Options {
+        pooled: true,
+        ..options
+    };
+    let asked = examine::examine(database, &options, writing).await;
+    asked.ok().map(|examination| Asked {
+        examination,
+        as_configured: false,
+    })
+}
+
+fn role(django: &Django, read_only: ReadOnly) -> Finding {
+    let what = match read_only {
+        ReadOnly::Standby => "this is a standby, whose answers may be old".to_owned(),
+        ReadOnly::Setting(name) => {
+            format!("the server, the database or the role is read-only ({name} is on)")
+        }
+    };
+    if django.accept_replica {
+        return Finding::ok("role", format!("{what}; replica = \"accepted\" takes it"));
+    }
+    Finding::fail(
+        "role",
+        format!("{what}, so that its answers are thrown away"),
+        "Name the primary in [django] database. If the server is the primary, switch that setting off for the \
+         gateway's role; if old answers will do, write replica = \"accepted\".",
+    )
 }
 
 fn clock(clock: Clock) -> Finding {
@@ -115,25 +160,6 @@ fn clock(clock: Clock) -> Finding {
         return Finding::warn("clock", found, todo);
     }
     Finding::ok("clock", found)
-}
-
-fn pooler(pooler: Pooler) -> Finding {
-    let todo = "Name PostgreSQL itself in [django] database, or let the pooler give each client a connection of \
-                its own (PgBouncer: pool_mode = session).";
-    match pooler {
-        Pooler::Transaction => Finding::fail(
-            "pooler",
-            "a connection pooler gives one connection's statements to different ones of the server's (transaction \
-             mode), so that answers can be those of other clients",
-            todo,
-        ),
-        Pooler::Settings => Finding::warn(
-            "pooler",
-            "the gateway's time limits do not arrive at the server: a connection pooler drops what a connection \
-             begins with",
-            todo,
-        ),
-    }
 }
 
 fn tables(django: &Django, examination: &Examination, findings: &mut Vec<Finding>) {
@@ -186,9 +212,10 @@ fn user_table(django: &Django, shape: &Shape) -> Finding {
     let Some(users) = &shape.users else {
         return Finding::ok("user-table", "not read");
     };
-    let rule = match &users.condition {
-        Some(condition) => format!("active where {condition}"),
-        None => "without is_active, so that everybody is active".to_owned(),
+    let rule = match (&django.user.condition, users.has_is_active) {
+        (Some(condition), _) => format!("active where {condition}"),
+        (None, true) => "active where is_active".to_owned(),
+        (None, false) => "all active, as there is no is_active".to_owned(),
     };
     let found = format!(
         "{table} has the columns that it needs; keys are {}; users are {rule}",
@@ -263,10 +290,7 @@ fn unknown(check: &'static str, fault: &Fault) -> Finding {
 }
 
 /// The sessions as the gateway would read them, where it could read any.
-async fn open(config: &Config, examination: &Examination) -> Option<Sessions> {
-    if examination.tables.is_err() {
-        return None;
-    }
+async fn open(config: &Config) -> Option<Sessions> {
     let sessions = Sessions::open(config).ok()?;
     let contact = sessions.store().first_contact(FIRST_CONTACT).await;
     (contact.is_ok() && sessions.store().state().was_contacted()).then_some(sessions)

@@ -50,7 +50,7 @@ impl Examine for MySql {
                 ahead: clock.and_utc() - (asked + half),
                 margin: half,
             }),
-            pooler: None,
+            is_shared: false,
         })
     }
 

@@ -10,16 +10,13 @@ use tokio::time::timeout;
 use super::{Postgres, fault, quoted, run, session_row};
 use crate::store::{
     Fault,
-    examine::{
-        Clock, Examine, Index, Pooler, ReadOnly, Sampled, Server, Traces, sample_sql, traces_sql,
-    },
+    examine::{Clock, Examine, Index, ReadOnly, Sampled, Server, Traces, sample_sql, traces_sql},
     shape::Column,
 };
 
 /// Everything as text: it goes by the simple protocol, which no pooler tears apart.
 const SERVER: &str = "SELECT current_setting('server_version'), pg_is_in_recovery()::text, \
-    current_setting('transaction_read_only'), extract(epoch FROM clock_timestamp())::text, \
-    (SELECT setting FROM pg_settings WHERE name = 'statement_timeout')";
+    current_setting('transaction_read_only'), extract(epoch FROM clock_timestamp())::text";
 
 const BACKEND: &str = "SELECT pg_backend_pid()::text";
 
@@ -50,6 +47,14 @@ impl Postgres {
         Ok(false)
     }
 
+    /// In a transaction even a pooler keeps to one of the server's connections. It ends with the connection.
+    async fn begin(&self, bare: &mut PgConnection) -> Result<(), Fault> {
+        match self.site.pooled {
+            true => self.terms.begin_lookup(bare).await,
+            false => run(bare, "BEGIN READ ONLY").await,
+        }
+    }
+
     async fn settings(&self, connection: &mut PgConnection) -> Result<Server, Fault> {
         let asked = Utc::now();
         let row = one(connection, SERVER).await?;
@@ -65,7 +70,6 @@ impl Postgres {
             (_, "on") => Some(ReadOnly::Setting("default_transaction_read_only")),
             _ => None,
         };
-        let timeout = self.site.deadline.as_millis().max(1).to_string();
         Ok(Server {
             product: self.address().replacen(
                 "PostgreSQL",
@@ -74,7 +78,7 @@ impl Postgres {
             ),
             read_only,
             clock,
-            pooler: (text(&row, 4)? != timeout).then_some(Pooler::Settings),
+            is_shared: false,
         })
     }
 }
@@ -83,21 +87,14 @@ impl Examine for Postgres {
     type Bare = PgConnection;
 
     async fn bare(&self) -> Result<PgConnection, Fault> {
-        let mut connection = self.dial_in_time().await?;
-        // In a transaction even a pooler keeps to one of the server's connections.
-        run(&mut connection, "BEGIN READ ONLY").await?;
-        Ok(connection)
+        self.dial_in_time().await
     }
 
     async fn server(&self) -> Result<Server, Fault> {
         let mut connection = self.dial_in_time().await?;
-        let server = self.settings(&mut connection).await?;
-        Ok(match self.is_shared(&mut connection).await? {
-            true => Server {
-                pooler: Some(Pooler::Transaction),
-                ..server
-            },
-            false => server,
+        Ok(Server {
+            is_shared: self.is_shared(&mut connection).await?,
+            ..self.settings(&mut connection).await?
         })
     }
 
@@ -117,6 +114,7 @@ impl Examine for Postgres {
                 unique: row.try_get(1).map_err(fault)?,
             })
         };
+        self.begin(bare).await?;
         let rows = query.fetch_all(bare).await.map_err(fault)?;
         rows.iter().map(index).collect()
     }
@@ -141,6 +139,7 @@ impl Examine for Postgres {
                 row: session_row(row)?,
             })
         };
+        self.begin(bare).await?;
         let rows = query.fetch_all(bare).await.map_err(fault)?;
         rows.iter().map(sampled).collect()
     }
@@ -153,6 +152,7 @@ impl Examine for Postgres {
             |time: &str| format!("CASE WHEN isfinite({time}) THEN {time}::timestamptz END");
         let sql = traces_sql(&table, users.as_deref(), finite);
         let query = sqlx::query(sql.text()).persistent(false);
+        self.begin(bare).await?;
         let row = query.fetch_one(bare).await.map_err(fault)?;
         Ok(Traces {
             last_end: row.try_get(0).map_err(fault)?,
@@ -165,6 +165,7 @@ impl Examine for Postgres {
                    WHERE NOT has_table_privilege(to_regclass($1)::oid, privilege)";
         let query = sqlx::query(sql).persistent(false);
         let query = query.bind(quoted(&self.site.table, '"'));
+        self.begin(bare).await?;
         let rows = query.fetch_all(bare).await.map_err(fault)?;
         let lacking: Result<Vec<String>, _> = rows.iter().map(|row| row.try_get(0)).collect();
         let lacking = lacking.map_err(fault)?;

@@ -34,7 +34,7 @@ impl Examine for Sqlite {
             product: format!("SQLite {version}, file {}", self.path.display()),
             read_only: None,
             clock: None,
-            pooler: None,
+            is_shared: false,
         })
     }
 

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 
 use super::{ENGINES, Printed, run, tells_no_secret};
 use crate::support::{
-    Database, Engine, Gateway, SECRET_KEY, Served as _, Upstream,
+    Database, Engine, Gateway, MariaDbServer, PgBouncer, PostgresServer, SECRET_KEY, Served as _,
+    Upstream,
     database::{random_key, timestamp},
+    eventually,
     gateway::Setup,
     rows,
 };
@@ -416,7 +418,7 @@ fn a_role_that_may_not_write() {
             format!("reader_{}", &random_key()[..12]),
             "planted-password",
         );
-        let own = scene.database.url().rsplit('/').next().unwrap();
+        let own = scene.database.name();
         let owner = Database::of(&scene.database.url().replace("//shop:", "//root:"));
         owner.execute(&match engine {
             Engine::MariaDb => format!(
@@ -455,7 +457,7 @@ fn a_role_that_may_not_write() {
 
 /// Lets a PostgreSQL database say something else of itself: names are looked up here first.
 fn says(database: &Database, function: &str, returns: &str, body: &str) {
-    let name = database.url().rsplit('/').next().unwrap();
+    let name = database.name();
     database.execute(&format!(
         "CREATE SCHEMA IF NOT EXISTS fake;
          CREATE FUNCTION fake.{function}() RETURNS {returns} LANGUAGE sql AS '{body}';
@@ -480,21 +482,37 @@ fn a_clock_that_differs_by_more_than_two_seconds() {
 }
 
 #[test]
-fn a_server_that_is_not_the_primary() {
-    let scene = Scene::over(Engine::Postgres);
-    says(
-        &scene.database,
-        "pg_is_in_recovery",
-        "boolean",
-        "SELECT true",
-    );
+fn a_standby_instead_of_the_primary() {
+    let primary = PostgresServer::start();
+    let site = Database::in_server(&primary.url());
+    site.create_tables();
+    site.login(json!({}));
+    let standby = primary.standby();
+    let replica = standby.database(site.name());
+    eventually("the standby has the session", || {
+        (replica.answers() && replica.keys().len() == 1).then_some(())
+    });
+    let scene = Scene {
+        database: replica,
+        app: Upstream::start(),
+    };
     let doctor = scene.doctor();
     doctor
         .ends(1)
         .has(&["FAIL", "role", "a standby", "Name the primary"]);
+    doctor.has(&["ok", "rows", "1 of 1"]);
+    let accepted = scene.setup().line("django", "replica = 'accepted'");
+    let doctor = scene.doctor_of(&accepted);
+    doctor
+        .ends(0)
+        .has(&["ok", "role", "a standby", "replica = \"accepted\""]);
+    doctor.has(&["ok", "logins", "1 of 1"]);
+}
 
+#[test]
+fn a_server_that_is_set_to_read_only() {
     let scene = Scene::over(Engine::Postgres);
-    let name = scene.database.url().rsplit('/').next().unwrap();
+    let name = scene.database.name();
     scene.database.execute(&format!(
         "ALTER DATABASE {name} SET default_transaction_read_only = on"
     ));
@@ -505,15 +523,67 @@ fn a_server_that_is_not_the_primary() {
         "read-only (default_transaction_read_only is on)",
     ]);
     doctor.has(&["ok", "rows", "3 of 3"]);
+
+    let server = MariaDbServer::start(&[]);
+    let database = Database::in_server(&server.url());
+    database.create_tables();
+    let scene = Scene {
+        database,
+        app: Upstream::start(),
+    };
+    server.as_root("SET GLOBAL read_only = 1");
+    let doctor = scene.doctor();
+    doctor
+        .ends(1)
+        .has(&["FAIL", "role", "read-only (read_only is on)"]);
 }
 
 #[test]
-fn a_pooler_that_changes_the_server_connection() {
+fn a_pooler_that_the_gateway_was_not_told_of() {
     let scene = Scene::over(Engine::Postgres);
-    let body = "SELECT (random() * 1000000000)::integer";
-    says(&scene.database, "pg_backend_pid", "integer", body);
-    let doctor = scene.doctor();
-    doctor.ends(1).has(&["FAIL", "pooler", "transaction mode"]);
+    let disguised = |size: usize| {
+        let lines = ["ignore_startup_parameters = extra_float_digits,options"];
+        PgBouncer::with(&scene.database, size, &lines)
+    };
+    let refuses = PgBouncer::before(&scene.database, 2);
+    for (pooler, words) in [
+        (&refuses, "unsupported startup parameter"),
+        (&disguised(2), "has lost the lock_timeout"),
+    ] {
+        let through = pooler.to(&scene.database);
+        let setup = scene.setup().env("DATABASE_URL", through.url());
+        let doctor = scene.doctor_of(&setup);
+        doctor.ends(1).has(&[
+            "FAIL",
+            "pooler",
+            words,
+            "write pooler = \"transaction\" in [django]",
+        ]);
+        // What else there is to know is known all the same.
+        doctor.has(&["ok", "database", "PostgreSQL"]);
+        doctor.has(&["ok", "rows", "3 of 3"]);
+        assert_eq!(doctor.out.matches("FAIL").count(), 1, "{doctor:?}");
+
+        let told = setup.line("django", "pooler = 'transaction'");
+        let doctor = scene.doctor_of(&told);
+        doctor.ends(0).has(&["ok", "pooler", "transaction mode"]);
+        doctor.has(&["ok", "logins", "2 of 2"]);
+    }
+    // The server itself gives the connection what it should have brought with it: half the deadline.
+    let name = scene.database.name();
+    scene
+        .database
+        .execute(&format!("ALTER DATABASE {name} SET lock_timeout = '1s'"));
+    for size in [1, 2, 5] {
+        let pooler = disguised(size);
+        let through = pooler.to(&scene.database);
+        let setup = scene.setup().env("DATABASE_URL", through.url());
+        let doctor = scene.doctor_of(&setup);
+        doctor
+            .ends(1)
+            .has(&["FAIL", "pooler", "transaction mode", "other clients"]);
+        doctor.has(&["ok", "rows", "3 of 3"]);
+    }
 }
 
 #[test]
