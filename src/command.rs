@@ -2,14 +2,21 @@
 
 mod check;
 mod demo;
+mod doctor;
+mod explain;
 mod key;
 mod run;
+mod session;
+mod text;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::Path, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::telemetry::{self, Format};
+use crate::{
+    config::{Config, LoadOptions, Loaded},
+    telemetry::{self, Format},
+};
 
 /// A reverse proxy that gives services beside a Django site the visitor's Django session.
 ///
@@ -54,6 +61,25 @@ enum Command {
         #[arg(long)]
         without_secrets: bool,
     },
+    /// Look for what is wrong: with the database, the tables, their rows, the keys, the services.
+    ///
+    /// One line for each thing that was looked at: ok, warn or FAIL, what was found, what to do. The exit code is 1
+    /// if something failed. Nothing is written anywhere, and neither keys nor session data are printed.
+    ///
+    /// Example: session-gateway doctor --config /etc/session-gateway/gateway.toml
+    Doctor(doctor::Doctor),
+    /// Explain what would become of a request, without calling the service behind.
+    ///
+    /// Which route serves it and why the others do not, whose session it is, what would be answered, or sent to the
+    /// service. Values of the session are left out unless --reveal is given.
+    ///
+    /// Example: session-gateway explain GET https://shop.example/orders/7 --user 42
+    ///
+    /// Example: session-gateway explain POST http://shop.example/orders/ --session - < key
+    Explain(explain::Explain),
+    /// Look at sessions.
+    #[command(subcommand)]
+    Session(session::Session),
     /// Try it: an embedded database, a service and the gateway in one process.
     ///
     /// Prints the address to open. Everything is on this machine's loopback, and gone afterwards.
@@ -79,10 +105,18 @@ impl Arguments {
         } else {
             self.log_level.as_str()
         };
-        if let Err(sentence) = telemetry::init(self.log, level) {
+        // What these print is all that they say: nothing of a session may come into a log.
+        let is_silent = matches!(
+            self.command,
+            Command::Doctor(_) | Command::Explain(_) | Command::Session(_)
+        );
+        if !is_silent && let Err(sentence) = telemetry::init(self.log, level) {
             return failure(&sentence, 2);
         }
         match self.command {
+            Command::Doctor(doctor) => doctor.run(),
+            Command::Explain(explain) => explain.run(),
+            Command::Session(session) => session.run(),
             Command::Run { config } => run::run(&config),
             Command::Check {
                 config,
@@ -93,6 +127,17 @@ impl Arguments {
             Command::Key(command) => key::run(&command),
         }
     }
+}
+
+/// The configuration, or its problems on standard error.
+fn load(path: &Path) -> Result<Loaded, ExitCode> {
+    let environment = |name: &str| std::env::var_os(name);
+    Config::load(path, &environment, LoadOptions::default()).map_err(|problems| {
+        for problem in problems {
+            eprintln!("{problem}");
+        }
+        ExitCode::FAILURE
+    })
 }
 
 /// One sentence on standard error and an exit code.

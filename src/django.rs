@@ -19,7 +19,7 @@ pub use self::{
         BadExpiry, Expiry, Lifetime, SESSION_EXPIRY, expiry, expiry_of, iso_text,
         parse_sqlite_text, sqlite_text,
     },
-    payload::{Codec, Unreadable},
+    payload::{Codec, Format, Seal, Unreadable, unverified},
     settings::{Release, Settings, Verify},
     signing::{base62, parse_base62},
     user::{KeyKind, UserKey},

@@ -3,6 +3,7 @@
 mod admit;
 mod authorize;
 mod cache;
+pub mod explain;
 mod fields;
 mod forward;
 mod inject;
@@ -23,10 +24,11 @@ use self::{
     admit::Admitted,
     authorize::Denied,
     cache::Personal,
+    explain::{Explanation, Notes},
     forward::Forward,
-    inject::Injector,
+    inject::{Injector, Prepared},
     persist::Persist,
-    record::Record,
+    record::{Record, Witness},
     resolve::Resolution,
     respond::{Asked, Refusal},
 };
@@ -37,7 +39,8 @@ use crate::{
     error::Code,
     path::EncodedSlashes,
     reserved::{self, Reserved},
-    sessions::Sessions,
+    session::SessionKey,
+    sessions::{Sessions, handle::Session},
     upstream::Upstream,
 };
 
@@ -49,6 +52,13 @@ pub struct Gateway {
     upstreams: Vec<Behind>,
     sessions: Sessions,
     reserved: Reserved,
+}
+
+/// A request that has come as far as its upstream.
+struct Approach<'a> {
+    route: &'a Route,
+    behind: &'a Behind,
+    resolution: Resolution,
 }
 
 /// An upstream, and the key for its tokens where it has one.
@@ -111,36 +121,14 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<Response<Body>, Refusal> {
         let (mut parts, body) = request.into_parts();
-        let limits = &self.config.limits;
-        let trusted = &self.config.gateway.trusted_proxies;
-        let admitted = admit::admit(
-            &mut parts,
-            peer,
-            trusted,
-            limits.request_body,
-            &self.reserved,
-        )?;
-        record.client = admitted.client;
-        record.host.clone_from(&admitted.host);
-        record.path.push_str(admitted.path.forwarded());
-
-        let route = self.route(&admitted)?;
-        let Behind {
-            upstream,
-            injector,
-            own_host,
-        } = &self.upstreams[route.upstream];
-
-        record.upstream.push_str(&upstream.name);
-        record.reads_session = route.session == SessionMode::Read;
-        check_slashes(route, &admitted)?;
-        let preflight = authorize::is_preflight(&parts);
-        let mut resolution =
-            resolve::resolve(&self.sessions, route, preflight, &mut parts.headers).await?;
-
-        let origins = &self.config.gateway.trusted_origins;
-        match authorize::authorize(route, &parts, &admitted, origins, preflight, &resolution) {
-            Ok(()) => {}
+        let open = |key, had_cookie| self.sessions.of_cookie(key, had_cookie);
+        let approach = self.approach(&mut parts, peer, open, record);
+        let Approach {
+            route,
+            behind,
+            mut resolution,
+        } = match approach.await {
+            Ok(arrived) => arrived,
             Err(Denied::Refused(refusal)) => return Err(refusal),
             Err(Denied::LoginPage(location)) => {
                 let mut response = respond::login_page(&location)
@@ -148,18 +136,14 @@ impl Gateway {
                 cache::protect(response.headers_mut(), Personal::No);
                 return Ok(response);
             }
-        }
+        };
+        let Behind {
+            upstream, own_host, ..
+        } = behind;
 
-        parts.uri = target(route, &admitted)?;
-        if !own_host && let Some(authority) = &admitted.authority {
-            parts.headers.insert(header::HOST, authority.clone());
-        }
+        let limits = &self.config.limits;
         let (body, watch) = Body::request(body, limits.request_body, route.timeouts.body_progress);
-        let token = injector
-            .as_ref()
-            .filter(|_| route.session != SessionMode::Pass)
-            .map(|injector| injector.prepare(&self.sessions, route, &resolution))
-            .transpose()?;
+        let token = self.token(route, behind, &resolution)?;
         record.sid = token
             .as_ref()
             .and_then(|token| token.sid().map(str::to_owned));
@@ -194,6 +178,104 @@ impl Gateway {
         let mut response = answered.into_response(route.timeouts.response_idle, watch);
         self.finish(route, &resolution, set_cookie, &mut response);
         Ok(response)
+    }
+
+    /// The stations before the upstream: leaves in `parts` what would be sent to it, but for the token. `open`
+    /// gives the session of a cookie, `witness` is told what each station finds.
+    async fn approach(
+        &self,
+        parts: &mut Parts,
+        peer: IpAddr,
+        open: impl FnOnce(Option<SessionKey>, bool) -> Session,
+        witness: &mut impl Witness,
+    ) -> Result<Approach<'_>, Denied> {
+        let limits = &self.config.limits;
+        let trusted = &self.config.gateway.trusted_proxies;
+        let admitted = admit::admit(parts, peer, trusted, limits.request_body, &self.reserved)?;
+        witness.admitted(&admitted);
+
+        let route = self.route(&admitted)?;
+        let behind = &self.upstreams[route.upstream];
+        witness.routed(route, &behind.upstream.name);
+        check_slashes(route, &admitted)?;
+
+        let preflight = authorize::is_preflight(parts);
+        let cookie = &self.config.django.cookie;
+        let headers = &mut parts.headers;
+        let resolution = resolve::resolve(cookie, open, route, preflight, headers).await?;
+        witness.resolved(&resolution);
+
+        let origins = &self.config.gateway.trusted_origins;
+        authorize::authorize(route, parts, &admitted, origins, preflight, &resolution)?;
+
+        parts.uri = target(route, &admitted)?;
+        if !behind.own_host
+            && let Some(authority) = &admitted.authority
+        {
+            parts.headers.insert(header::HOST, authority.clone());
+        }
+        Ok(Approach {
+            route,
+            behind,
+            resolution,
+        })
+    }
+
+    /// What would become of a request without a body: goes as far as its upstream, and does not call it. `user` is
+    /// the primary key of a user as whom the visitor would be logged in, whatever cookie the request has.
+    pub async fn explain(&self, mut parts: Parts, peer: IpAddr, user: Option<&str>) -> Explanation {
+        let sessions = &self.sessions;
+        let imagined = user.and_then(|user| Some((SessionKey::random().ok()?, user)));
+        if let Some((key, _)) = &imagined {
+            explain::add_cookie(&self.config.django.cookie, key, &mut parts.headers);
+        }
+        let open = |key, had_cookie| match imagined {
+            Some((own, user)) if key == Some(own) => sessions.of_user(own, user),
+            _ => sessions.of_cookie(key, had_cookie),
+        };
+        let mut notes = Notes::new(sessions, &self.table, &self.config);
+        let arrived = self.approach(&mut parts, peer, open, &mut notes).await;
+        let outgoing = match arrived {
+            Ok(approach) => self.outgoing(parts, &approach).map_err(Denied::from),
+            Err(denied) => Err(denied),
+        };
+        notes.explanation(outgoing).await
+    }
+
+    /// The request that would be sent, and its fields before the gateway has added its own.
+    fn outgoing(
+        &self,
+        parts: Parts,
+        approach: &Approach<'_>,
+    ) -> Result<(Request<Body>, header::HeaderMap), Refusal> {
+        let Approach {
+            route,
+            behind,
+            resolution,
+        } = approach;
+        let mut request = request_of(parts, Body::Empty);
+        if let Some(server) = behind.upstream.pick() {
+            forward::name_server(&mut request, behind.own_host, server);
+        }
+        let without = request.headers().clone();
+        if let Some(token) = self.token(route, behind, resolution)? {
+            token.inject(&mut request);
+        }
+        Ok((request, without))
+    }
+
+    /// The token for the upstream, if it gets one.
+    fn token<'a>(
+        &self,
+        route: &Route,
+        behind: &'a Behind,
+        resolution: &'a Resolution,
+    ) -> Result<Option<Prepared<'a>>, Refusal> {
+        let injector = behind.injector.as_ref();
+        let injector = injector.filter(|_| route.session != SessionMode::Pass);
+        injector
+            .map(|injector| injector.prepare(&self.sessions, route, resolution))
+            .transpose()
     }
 
     fn route(&self, admitted: &Admitted) -> Result<&Route, Refusal> {

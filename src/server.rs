@@ -39,6 +39,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct BindError {
     address: SocketAddr,
     cause: String,
+    is_taken: bool,
+}
+
+impl BindError {
+    /// Whether another process listens there.
+    pub fn is_taken(&self) -> bool {
+        self.is_taken
+    }
 }
 
 /// Opened sockets, not served yet.
@@ -151,6 +159,15 @@ impl Server {
     }
 }
 
+/// Opens a socket and closes it again.
+///
+/// # Errors
+///
+/// Why it cannot be had.
+pub async fn probe(address: SocketAddr) -> Result<(), BindError> {
+    bind(address).await.map(drop)
+}
+
 async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|error| {
         let cause = match error.kind() {
@@ -161,7 +178,11 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
             io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
             _ => error.to_string(),
         };
-        BindError { address, cause }
+        BindError {
+            address,
+            cause,
+            is_taken: error.kind() == io::ErrorKind::AddrInUse,
+        }
     })
 }
 

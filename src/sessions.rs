@@ -4,6 +4,7 @@ mod connect;
 mod error;
 mod extend;
 pub mod handle;
+mod inspect;
 mod memo;
 mod plan;
 
@@ -17,6 +18,7 @@ use self::memo::{Derived, Memo};
 pub use self::{
     connect::Connect,
     error::Error,
+    inspect::{LoginState, Look, UserState},
     plan::{Changed, Refused, View},
 };
 use crate::{

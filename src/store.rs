@@ -10,6 +10,7 @@ mod bounded;
 pub mod change;
 mod clock;
 mod details;
+pub mod examine;
 mod mysql;
 mod postgres;
 pub mod shape;

@@ -4,13 +4,9 @@ use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use tokio::{runtime, signal};
 
-use super::failure;
+use super::{failure, load};
 use crate::{
-    config::{Config, LoadOptions},
-    gateway::Gateway,
-    server::Server,
-    sessions::Sessions,
-    store::OpenError,
+    config::Config, gateway::Gateway, server::Server, sessions::Sessions, store::OpenError,
 };
 
 /// How long the database is waited for at the start. One that is away must not keep a gateway from starting.
@@ -18,15 +14,9 @@ const FIRST_CONTACT: Duration = Duration::from_secs(2);
 
 /// Runs until SIGINT or SIGTERM.
 pub fn run(path: &Path) -> ExitCode {
-    let environment = |name: &str| std::env::var_os(name);
-    let loaded = match Config::load(path, &environment, LoadOptions::default()) {
+    let loaded = match load(path) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            for problem in problems {
-                eprintln!("{problem}");
-            }
-            return ExitCode::FAILURE;
-        }
+        Err(code) => return code,
     };
     for remark in &loaded.remarks {
         tracing::warn!("{remark}");
@@ -38,7 +28,7 @@ pub fn run(path: &Path) -> ExitCode {
 }
 
 /// Runs a future on the runtime that serves requests.
-pub(super) fn block_on(future: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+pub(super) fn block_on<T>(future: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

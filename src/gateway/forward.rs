@@ -11,7 +11,7 @@ use crate::{
     body::{Body, Watch},
     config::Timeouts,
     error::Code,
-    upstream::{Answered, Outgoing, Sent, Upstream},
+    upstream::{Answered, Outgoing, Sent, Server, Upstream},
 };
 
 /// What is needed to send one request.
@@ -54,11 +54,7 @@ impl Forward<'_> {
                     continue;
                 }
             };
-            if (self.own_host || !request.headers().contains_key(header::HOST))
-                && let Ok(host) = HeaderValue::from_str(server.authority())
-            {
-                request.headers_mut().insert(header::HOST, host);
-            }
+            name_server(&mut request, self.own_host, server);
             inject(&mut request);
             let spare = (repeatable && lease.reused && !second).then(|| copy_of(&request));
             let Some(sent) = self.in_time(lease.send(request)).await else {
@@ -145,6 +141,15 @@ impl Forward<'_> {
                 self.upstream.name
             ),
         )
+    }
+}
+
+/// The server's own name goes out as Host where it is configured so, and where the client gave none.
+pub fn name_server(request: &mut Request<Body>, own_host: bool, server: &Server) {
+    if (own_host || !request.headers().contains_key(header::HOST))
+        && let Ok(host) = HeaderValue::from_str(server.authority())
+    {
+        request.headers_mut().insert(header::HOST, host);
     }
 }
 

@@ -4,10 +4,27 @@ use std::{net::IpAddr, time::Instant};
 
 use http::{Method, StatusCode};
 
-use crate::{error::Code, telemetry};
+use super::{admit::Admitted, resolve::Resolution};
+use crate::{
+    config::{Route, SessionMode},
+    error::Code,
+    telemetry,
+};
 
 /// Logged as the status of a request whose client left, as nginx does.
 const CLIENT_LEFT: u16 = 499;
+
+/// Is told what the stations before the upstream find.
+pub trait Witness {
+    /// The request is unambiguous.
+    fn admitted(&mut self, admitted: &Admitted);
+
+    /// A route serves it, and this upstream is behind it.
+    fn routed(&mut self, route: &Route, upstream: &str);
+
+    /// It is known who asks, as far as it can be.
+    fn resolved(&mut self, resolution: &Resolution);
+}
 
 /// What the access log says of a request. Written when it is dropped. No query, no cookie, no key.
 #[derive(Debug)]
@@ -15,13 +32,13 @@ pub struct Record {
     started: Instant,
     method: Method,
     /// The client's address.
-    pub client: IpAddr,
+    client: IpAddr,
     /// The host that was routed.
-    pub host: String,
+    host: String,
     /// The resolved path.
-    pub path: String,
+    path: String,
     /// The upstream's name.
-    pub upstream: String,
+    upstream: String,
     /// Whether the answer depends on the session; not logged.
     pub reads_session: bool,
     /// The opaque id of the session, as the upstream got it.
@@ -48,6 +65,21 @@ impl Record {
             status: None,
         }
     }
+}
+
+impl Witness for Record {
+    fn admitted(&mut self, admitted: &Admitted) {
+        self.client = admitted.client;
+        self.host.clone_from(&admitted.host);
+        self.path.push_str(admitted.path.forwarded());
+    }
+
+    fn routed(&mut self, route: &Route, upstream: &str) {
+        self.upstream.push_str(upstream);
+        self.reads_session = route.session == SessionMode::Read;
+    }
+
+    fn resolved(&mut self, _: &Resolution) {}
 }
 
 impl Drop for Record {

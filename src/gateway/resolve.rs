@@ -8,7 +8,7 @@ use crate::{
     django::cookie,
     error::Code,
     session::SessionKey,
-    sessions::{Error, Sessions, handle::Session},
+    sessions::{Error, handle::Session},
 };
 
 /// Who calls, as far as it is known.
@@ -33,13 +33,15 @@ pub struct Resolution {
     pub had_cookie: bool,
 }
 
-/// Takes the session cookie out of the request, and asks whose it is where the route wants to know.
+/// Takes the session cookie out of the request, and asks whose it is where the route wants to know: `open` gives
+/// the session of its key, and of its being there.
 ///
 /// # Errors
 ///
 /// 503 where the database does not answer: the upstream is not called then.
 pub async fn resolve(
-    sessions: &Sessions,
+    cookie: &config::Cookie,
+    open: impl FnOnce(Option<SessionKey>, bool) -> Session,
     route: &config::Route,
     preflight: bool,
     headers: &mut HeaderMap,
@@ -50,7 +52,6 @@ pub async fn resolve(
             had_cookie: false,
         });
     }
-    let cookie = &sessions.settings().cookie;
     let (key, count) = take_cookie(&cookie.name, headers);
     let had_cookie = count > 0;
     if count > 1 {
@@ -67,7 +68,7 @@ pub async fn resolve(
         });
     }
     // A browser sends a preflight without cookies; one with cookies is still nobody's.
-    let session = sessions.of_cookie(key.filter(|_| !preflight), had_cookie);
+    let session = open(key.filter(|_| !preflight), had_cookie);
     let caller = look_up(session, route).await?;
     Ok(Resolution { caller, had_cookie })
 }

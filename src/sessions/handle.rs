@@ -68,6 +68,8 @@ enum Offered {
     Key(Option<SessionKey>),
     /// Several, and the settings refuse that.
     Several,
+    /// None: it is asked what a login of this user would be. No row has the key.
+    User(SessionKey, Box<str>),
 }
 
 struct Edit {
@@ -135,9 +137,18 @@ impl Sessions {
 
     /// The session of a key that was found in a cookie.
     pub(crate) fn of_cookie(&self, key: Option<SessionKey>, had_cookie: bool) -> Session {
+        self.offered(Offered::Key(key), had_cookie)
+    }
+
+    /// The session that a login of this user would have: [`Sessions::as_user`], under a key that no row has.
+    pub(crate) fn of_user(&self, key: SessionKey, user: &str) -> Session {
+        self.offered(Offered::User(key, user.into()), true)
+    }
+
+    fn offered(&self, offered: Offered, had_cookie: bool) -> Session {
         Session {
             sessions: self.clone(),
-            state: State::Unread(Offered::Key(key)),
+            state: State::Unread(offered),
             had_cookie,
             edits: BTreeMap::new(),
             accessed: AtomicBool::new(false),
@@ -197,12 +208,16 @@ impl Session {
         let key = match &self.state {
             State::Unread(Offered::Several) => return Err(Error::AmbiguousCookie),
             State::Unread(Offered::Key(key)) => *key,
+            State::Unread(Offered::User(key, _)) => Some(*key),
             State::Nobody => None,
             State::LoggedOut(key) | State::Known(key, _) => Some(*key),
         };
-        let resolved = match key {
-            Some(key) => Some((key, self.sessions.resolve(key, details).await?)),
-            None => None,
+        let resolved = match (key, &self.state) {
+            (Some(key), State::Unread(Offered::User(_, user))) => {
+                Some((key, self.sessions.as_user(user, details).await?))
+            }
+            (Some(key), _) => Some((key, self.sessions.resolve(key, details).await?)),
+            (None, _) => None,
         };
         self.state = match resolved {
             None | Some((_, Resolved::Missing)) => State::Nobody,
@@ -225,6 +240,11 @@ impl Session {
 
 /// Who it is.
 impl Session {
+    /// Whether it was read, and its login does not fit the user any more.
+    pub(crate) fn is_logged_out(&self) -> bool {
+        matches!(self.state, State::LoggedOut(_))
+    }
+
     /// The session key: the cookie's value. `None` where no row has it, and before [`load`](Self::load).
     ///
     /// Whoever knows it is this visitor: it belongs into no log.

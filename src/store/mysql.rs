@@ -4,6 +4,7 @@
 //! for `ABC` and for `abc` with blanks behind it: a lookup compares what it was given by bytes afterwards, and a
 //! change says so in its statement.
 
+mod examine;
 mod fault;
 mod users;
 
@@ -138,12 +139,26 @@ impl MySql {
         wall_clock(time.trunc_subsecs(6), self.site.time_zone)
     }
 
-    async fn open(&self) -> Result<Handle, Fault> {
+    fn too_late(&self) -> Fault {
+        Fault::Away(format!(
+            "no connection to {} within {:?}",
+            self.address(),
+            self.connect
+        ))
+    }
+
+    async fn dial(&self) -> Result<MySqlConnection, Fault> {
         let mut connection = MySqlConnection::connect_with(&self.options)
             .await
             .map_err(|error| connect_fault(error, &self.address()))?;
         self.prepare(&mut connection).await?;
-        let shape = self.look_up_shape(&mut connection).await?;
+        Ok(connection)
+    }
+
+    async fn open(&self) -> Result<Handle, Fault> {
+        let mut connection = self.dial().await?;
+        let columns = self.look_up_columns(&mut connection).await?;
+        let shape = Shape::new(&self.site, &columns)?;
         let users = self.site.users.as_ref().zip(shape.users.as_ref());
         Ok(Handle {
             connection,
@@ -185,7 +200,11 @@ impl MySql {
         Ok(())
     }
 
-    async fn look_up_shape(&self, connection: &mut MySqlConnection) -> Result<Shape, Fault> {
+    /// The columns of the tables that are read, in the order of [`shape::tables`].
+    async fn look_up_columns(
+        &self,
+        connection: &mut MySqlConnection,
+    ) -> Result<Vec<Vec<Column>>, Fault> {
         let mut columns = Vec::new();
         for table in shape::tables(&self.site) {
             let (schema, name) = match table.split_once('.') {
@@ -203,7 +222,7 @@ impl MySql {
             };
             columns.push(rows.iter().map(column).collect::<Result<_, Fault>>()?);
         }
-        Shape::new(&self.site, &columns)
+        Ok(columns)
     }
 
     async fn sessions(
@@ -258,11 +277,7 @@ impl Backend for MySql {
     async fn connect(&self) -> Result<Handle, Fault> {
         match tokio::time::timeout(self.connect, self.open()).await {
             Ok(connected) => connected,
-            Err(_) => Err(Fault::Away(format!(
-                "no connection to {} within {:?}",
-                self.address(),
-                self.connect
-            ))),
+            Err(_) => Err(self.too_late()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! PostgreSQL.
 
+mod examine;
 mod terms;
 mod users;
 
@@ -167,7 +168,11 @@ impl Postgres {
         })
     }
 
-    async fn look_up_shape(&self, connection: &mut PgConnection) -> Result<Shape, Fault> {
+    /// The columns of the tables that are read, in the order of [`shape::tables`].
+    async fn look_up_columns(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<Vec<Column>>, Fault> {
         let tables = shape::tables(&self.site);
         let names: Vec<String> = tables.iter().map(|name| quoted(name, '"')).collect();
         let query = self.columns.query().bind(names);
@@ -185,7 +190,23 @@ impl Postgres {
                 });
             }
         }
-        Shape::new(&self.site, &columns)
+        Ok(columns)
+    }
+
+    fn too_late(&self) -> Fault {
+        Fault::Away(format!(
+            "no connection to {} within {:?}",
+            self.address(),
+            self.connect
+        ))
+    }
+
+    async fn dial(&self) -> Result<PgConnection, Fault> {
+        let mut connection = PgConnection::connect_with(&self.options)
+            .await
+            .map_err(|error| self.connect_fault(error))?;
+        self.terms.verify(&mut connection).await?;
+        Ok(connection)
     }
 
     async fn try_check(&self, handle: &mut Handle) -> Result<Proof, Fault> {
@@ -224,11 +245,9 @@ impl Postgres {
     }
 
     async fn open(&self) -> Result<Handle, Fault> {
-        let mut connection = PgConnection::connect_with(&self.options)
-            .await
-            .map_err(|error| self.connect_fault(error))?;
-        self.terms.verify(&mut connection).await?;
-        let shape = self.look_up_shape(&mut connection).await?;
+        let mut connection = self.dial().await?;
+        let columns = self.look_up_columns(&mut connection).await?;
+        let shape = Shape::new(&self.site, &columns)?;
         let users = self.site.users.as_ref().zip(shape.users.as_ref());
         Ok(Handle {
             connection,
@@ -244,11 +263,7 @@ impl Backend for Postgres {
     async fn connect(&self) -> Result<Handle, Fault> {
         match tokio::time::timeout(self.connect, self.open()).await {
             Ok(connected) => connected,
-            Err(_) => Err(Fault::Away(format!(
-                "no connection to {} within {:?}",
-                self.address(),
-                self.connect
-            ))),
+            Err(_) => Err(self.too_late()),
         }
     }
 

@@ -6,6 +6,7 @@
 //!
 //! [`fetch_all`]: sqlx::query::Query::fetch_all
 
+mod examine;
 mod users;
 
 use std::{
@@ -133,7 +134,11 @@ impl Sqlite {
         Ok(())
     }
 
-    async fn look_up_shape(&self, connection: &mut SqliteConnection) -> Result<Shape, Fault> {
+    /// The columns of the tables that are read, in the order of [`shape::tables`].
+    async fn look_up_columns(
+        &self,
+        connection: &mut SqliteConnection,
+    ) -> Result<Vec<Vec<Column>>, Fault> {
         let mut columns = Vec::new();
         for table in shape::tables(&self.site) {
             let (schema, name) = table.split_once('.').unwrap_or(("main", table));
@@ -148,7 +153,22 @@ impl Sqlite {
             };
             columns.push(rows.iter().map(column).collect::<Result<_, Fault>>()?);
         }
-        Shape::new(&self.site, &columns)
+        Ok(columns)
+    }
+
+    /// Opens the file that has the configured name now.
+    async fn open(&self) -> Result<(SqliteConnection, FileId), Fault> {
+        let options = SqliteConnectOptions::new()
+            .filename(&self.path)
+            .create_if_missing(false)
+            .busy_timeout(self.busy_timeout)
+            .foreign_keys(false)
+            .disable_statement_logging();
+        let file = FileId::of(&self.path)?;
+        let connection = SqliteConnection::connect_with(&options)
+            .await
+            .map_err(|error| self.connect_fault(error))?;
+        Ok((connection, file))
     }
 }
 
@@ -212,17 +232,9 @@ impl Backend for Sqlite {
     type Connection = Handle;
 
     async fn connect(&self) -> Result<Handle, Fault> {
-        let options = SqliteConnectOptions::new()
-            .filename(&self.path)
-            .create_if_missing(false)
-            .busy_timeout(self.busy_timeout)
-            .foreign_keys(false)
-            .disable_statement_logging();
-        let file = FileId::of(&self.path)?;
-        let mut connection = SqliteConnection::connect_with(&options)
-            .await
-            .map_err(|error| self.connect_fault(error))?;
-        let shape = self.look_up_shape(&mut connection).await?;
+        let (mut connection, file) = self.open().await?;
+        let columns = self.look_up_columns(&mut connection).await?;
+        let shape = Shape::new(&self.site, &columns)?;
         let users = self.site.users.as_ref().zip(shape.users.as_ref());
         Ok(Handle {
             connection,

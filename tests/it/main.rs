@@ -7,6 +7,7 @@ mod bad_input;
 mod bodies;
 mod bounded;
 mod changes;
+mod commands;
 mod concurrency;
 mod databases;
 mod demo;
