@@ -1,7 +1,7 @@
 //! What a database tells of itself when something is wrong: asked by commands, never on a request's way.
 //!
 //! Each question has a connection of its own and is bounded in time, so that one that fails takes no other with
-//! it. Nothing here writes. A new backend implements [`Examine`], and its arm in [`examine`].
+//! it. Nothing here writes. A new backend implements `Examine`, and its arm in [`examine`].
 
 use std::{future::Future, time::Duration};
 
