@@ -52,6 +52,9 @@ const COLUMNS: &str = "SELECT column_name, column_type, \
     OR extra LIKE '%generated%' FROM information_schema.columns \
     WHERE table_schema = COALESCE(?, DATABASE()) AND table_name = ?";
 
+/// Most bytes of the names of a user's groups. MariaDB cuts what is longer, so that no group would be left of them.
+const MOST_GROUPS: usize = 64 * 1024 * 1024;
+
 /// Named by the key that was asked for, byte for byte. The first half finds it by the index.
 const BY_KEY: &str = "session_key = ? AND CAST(session_key AS BINARY) = ?";
 
@@ -182,8 +185,8 @@ impl MySql {
         let lock_wait = (self.site.deadline / 2).as_secs().max(1);
         let settings = format!(
             "SET autocommit = 1, sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), \
-             innodb_lock_wait_timeout = {lock_wait}, lock_wait_timeout = {lock_wait}, {}; \
-             SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT @@autocommit",
+             innodb_lock_wait_timeout = {lock_wait}, lock_wait_timeout = {lock_wait}, \
+             group_concat_max_len = {MOST_GROUPS}, {}; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT @@autocommit",
             statement_time(is_mariadb, self.site.deadline),
         );
         let row = connection

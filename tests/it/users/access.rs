@@ -10,6 +10,7 @@ use crate::{
 on_each_engine!(
     each_route_takes_those_whom_it_asks_for,
     a_right_that_was_taken_is_gone_at_the_next_request,
+    a_user_may_be_in_any_number_of_groups,
 );
 
 /// Who there is: id, is_active, is_staff, is_superuser, groups.
@@ -178,6 +179,34 @@ fn a_right_that_was_taken_is_gone_at_the_next_request(engine: Engine) {
             enter(path).is_upstreams(200);
         }
     }
+}
+
+fn a_user_may_be_in_any_number_of_groups(engine: Engine) {
+    let (database, app, gateway) = site(engine);
+    // 10,000 names of 150 characters, most of them before the one that counts.
+    let name = match engine {
+        Engine::MariaDb => "CONCAT(REPEAT('a', 142), 10000000 + id)",
+        Engine::Postgres => "repeat('a', 142) || (10000000 + id)",
+        Engine::Sqlite => "replace(hex(zeroblob(71)), '0', 'a') || (10000000 + id)",
+    };
+    let digits =
+        "(SELECT 0 AS n UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5
+                   UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9)";
+    database.execute(&format!(
+        "CREATE TABLE numbers (id integer NOT NULL);
+         INSERT INTO numbers SELECT 100 + a.n + 10 * b.n + 100 * c.n + 1000 * d.n
+            FROM {digits} a, {digits} b, {digits} c, {digits} d;
+         INSERT INTO auth_group SELECT id, {name} FROM numbers;
+         INSERT INTO people_groups SELECT 1, id FROM numbers"
+    ));
+    let key = session_of(&database, &json!("1"));
+    let enter = |path: &str| gateway.get(path).session(&key).send();
+    is_not_allowed(&enter("/editors/"), "application/problem+json", "no editor");
+    database.execute("INSERT INTO people_groups SELECT 1, id FROM auth_group WHERE id < 100");
+    enter("/editors/").is_upstreams(200);
+    // And those who ask beside such a user.
+    enter("/login/").is_upstreams(200);
+    assert_eq!(app.take().len(), 2);
 }
 
 #[track_caller]

@@ -167,11 +167,37 @@ fn each_type_is_told_as_json_has_it(engine: Engine) {
         ("endless", "real", "9e999", Value::Null),
         ("no_uuid", "char(32)", "'x'", json!("x")),
     ];
+    let of_mariadb = [
+        ("prefs", "json", "'{\"a\": 1}'", json!("{\"a\": 1}")),
+        (
+            "own_uuid",
+            "uuid",
+            "'5f0c1ce07f3a4a8e9d551d5cf14a3a54'",
+            json!("5f0c1ce0-7f3a-4a8e-9d55-1d5cf14a3a54"),
+        ),
+        ("small_bool", "tinyint(1)", "1", json!(true)),
+        (
+            "unsigned_big",
+            "bigint unsigned",
+            "18446744073709551615",
+            json!(u64::MAX),
+        ),
+        ("never", "datetime(6)", "'0000-00-00 00:00:00'", Value::Null),
+        (
+            "exact",
+            "numeric(40, 9)",
+            "12345678901234567890.123456789",
+            json!(12345678901234567890.123456789),
+        ),
+        ("year_only", "year", "2026", json!("2026")),
+        ("lasts", "time", "'26:00:00'", json!("26:00:00")),
+        ("choice", "enum('a', 'b')", "'b'", json!("b")),
+    ];
     let mut all = columns.to_vec();
     match engine {
         Engine::Sqlite => all.extend(of_sqlite),
         Engine::Postgres => all.extend(of_postgresql),
-        Engine::MariaDb => {}
+        Engine::MariaDb => all.extend(of_mariadb),
     }
     let made: Vec<_> = all
         .iter()
