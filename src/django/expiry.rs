@@ -282,6 +282,37 @@ mod tests {
             .unwrap()
     }
 
+    /// Said by Python 3.11: `datetime.fromisoformat(...).isoformat()`, with `astimezone` and `replace(tzinfo=None)`.
+    #[test]
+    fn a_fixed_end_is_spelt_as_pythons_isoformat_and_read_back() {
+        for (instant, zone, text) in [
+            ("2026-07-01T10:00:00Z", None, "2026-07-01T10:00:00+00:00"),
+            (
+                "2026-07-01T10:00:00.000120999Z",
+                None,
+                "2026-07-01T10:00:00.000120+00:00",
+            ),
+            (
+                "2026-07-01T10:00:00Z",
+                Some(Tz::Europe__Berlin),
+                "2026-07-01T12:00:00",
+            ),
+            (
+                "2026-12-31T23:30:00.5Z",
+                Some(Tz::Europe__Berlin),
+                "2027-01-01T00:30:00.500000",
+            ),
+        ] {
+            assert_eq!(iso_text(time(instant), zone), text);
+            let settings = Settings {
+                time_zone: zone,
+                ..settings(Release(5, 2))
+            };
+            let read = expiry_of(Some(&format!("\"{text}\"")), &settings, now()).unwrap();
+            assert_eq!(read.date, time(instant).trunc_subsecs(6), "{text}");
+        }
+    }
+
     #[test]
     fn a_number_slides_and_zero_ends_with_the_browser() {
         let settings = settings(Release(4, 2));

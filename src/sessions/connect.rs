@@ -18,6 +18,9 @@ use crate::{
     store::{Options, Store, UserOptions},
 };
 
+/// The longest that a logout may take to count.
+const MOST_STALENESS: Duration = Duration::from_secs(60);
+
 /// How the sessions of a site are opened. Made by [`Sessions::connect`]; awaited, it connects.
 ///
 /// ```
@@ -44,6 +47,7 @@ pub struct Connect {
     table: String,
     user: User,
     protected: Vec<String>,
+    max_staleness: Duration,
     deadline: Duration,
     patience: Duration,
     connections: usize,
@@ -100,6 +104,7 @@ impl Sessions {
                 groups: None,
             },
             protected: Vec::new(),
+            max_staleness: Duration::ZERO,
             deadline: Duration::from_secs(2),
             patience: Duration::from_secs(10),
             connections: 2,
@@ -162,6 +167,14 @@ impl Connect {
         self
     }
 
+    /// How old what is read may be: by default nothing is older than the question. With a bound of up to a minute,
+    /// rows that were read are good for that long, and so a logout elsewhere may count only after it.
+    /// [`Session::save`](super::handle::Session::save) is always computed from the row as it is.
+    pub fn max_staleness(mut self, bound: Duration) -> Self {
+        self.max_staleness = bound;
+        self
+    }
+
     /// How long a lookup or a change may take: 2 s.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -212,6 +225,10 @@ impl Connect {
             .map_err(|sentence| Error::Settings(sentence.to_owned()))?;
         if self.settings.secret_key.is_empty() {
             return Err(Error::Settings("the SECRET_KEY is empty".to_owned()));
+        }
+        if self.max_staleness > MOST_STALENESS {
+            let sentence = "max_staleness is at most a minute".to_owned();
+            return Err(Error::Settings(sentence));
         }
         if self.user.condition.is_some() {
             self.settings.own_user_rule = true;
@@ -266,7 +283,7 @@ impl Connect {
                 write_connections: self.write_connections.max(1),
                 pooled: self.pooled,
                 accept_replica: self.accept_replica,
-                max_staleness: Duration::ZERO,
+                max_staleness: self.max_staleness,
                 metrics: Arc::default(),
                 session_data: self.settings.session_data,
                 lookup_queue: limits.lookup_queue,

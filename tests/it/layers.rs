@@ -3,15 +3,14 @@
 use std::{fs, path::Path};
 
 /// From top to bottom. Modules of one row may import each other.
-const LAYERS: [&[&str]; 14] = [
+const LAYERS: [&[&str]; 13] = [
     &["main", "lib"],
     &["command"],
     &["server"],
     &["admin"],
     &["gateway"],
     &["gateway/*"],
-    &["sample"],
-    &["sessions"],
+    &["sample", "sessions"],
     &["upstream", "store"],
     &["assertion", "patch"],
     &["django", "session"],

@@ -125,7 +125,9 @@ fn every_key_is_documented() {
         let found = text
             .split("\n## ")
             .find(|section| section.lines().next() == Some(heading));
-        found.unwrap_or_else(|| panic!("{heading} is missing"))
+        let found = found.unwrap_or_else(|| panic!("{heading} is missing"));
+        // What stands under a heading of its own lists no keys.
+        found.split("\n### ").next().unwrap_or_default()
     };
     let documented = |heading: &str| -> Vec<&str> {
         let rows = section(heading)

@@ -129,7 +129,7 @@ impl Session {
 
     /// Sets a name, also one that is protected: every name that begins with `_`, those under which packages keep
     /// authority (`hijack_history`, `otp_device_id`, `account_*`, `socialaccount_*`, `mfa.*`, `*oauth*`,
-    /// `*oidc*`, `wizard_*`), and the site's own ([`Connect::protect`](crate::sessions::Connect::protect)).
+    /// `*oidc*`, `wizard_*`), and the site's own ([`Connect::protect`](crate::Connect::protect)).
     ///
     /// Whoever writes `_auth_user_id` decides who somebody is. Nothing here hashes a password or checks one:
     /// leave logins to Django.

@@ -494,6 +494,8 @@ async fn a_database_that_cannot_be_used_is_one_sentence() {
     assert!(matches!(error, Error::Settings(_)) && sentence.contains("is not a table name"));
     let (_, sentence) = failed(connect(site.url()).user_columns(["no such"])).await;
     assert!(sentence.contains("is not a column name"), "{sentence}");
+    let (_, sentence) = failed(connect(site.url()).max_staleness(Duration::from_secs(61))).await;
+    assert!(sentence.contains("at most a minute"), "{sentence}");
     let (_, sentence) = failed(Sessions::connect(site.url(), Settings::new(""))).await;
     assert!(sentence.contains("SECRET_KEY"), "{sentence}");
     // Nobody listens there.

@@ -14,11 +14,12 @@ use tokio::{
 };
 
 use super::*;
+use crate::django::KeyKind;
 use crate::store::{
     Options, Plan, State, UserDetails, UserRow,
     backend::{Backend, Fault, Found, Proof, Wanted},
     change::{Changer, Decision, NewRow},
-    shape::Shape,
+    shape::{Shape, UserShape},
 };
 
 /// A session or a user.
@@ -168,7 +169,16 @@ impl Backend for Fake {
     }
 
     fn shape(&self, _: &Transaction) -> Arc<Shape> {
-        Arc::default()
+        Arc::new(Shape {
+            users: Some(UserShape {
+                key: KeyKind::Integer,
+                key_type: "integer".into(),
+                has_is_active: true,
+                columns: Vec::new(),
+                member: None,
+            }),
+            ..Shape::default()
+        })
     }
 
     async fn check(&self, _: &mut Transaction) -> Result<(), Fault> {
