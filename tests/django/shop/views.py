@@ -9,7 +9,6 @@ from datetime import datetime
 
 from django.contrib import messages
 from django.contrib.auth import authenticate, get_user_model, login, logout, update_session_auth_hash
-from django.contrib.sessions.models import Session
 from django.http import JsonResponse
 
 
@@ -96,7 +95,7 @@ def expiry(request):
 
 def end(request):
     """GET /end/: when the row ends, in seconds since 1970, and when the session says it does."""
-    row = Session.objects.get(pk=request.session.session_key)
+    row = request.session.model.objects.get(pk=request.session.session_key)
     answer = {
         # Without an offset it is in the process's own zone, which Django sets to TIME_ZONE.
         "row": row.expire_date.timestamp(),
