@@ -66,6 +66,7 @@ fn accepts(checker: &mut Command, algorithm: Algorithm) {
     };
     let gateway = gateway
         .route("path = '/off/'\nupstream = 'app'\nsession = 'off'")
+        .route("path = '/told/'\nupstream = 'app'\nuser = ['username', 'is_staff', 'last_login']")
         .start();
     let (tokens, expected) = signed(&database, &app, &gateway, algorithm);
     let mut asked = json!({"audience": "app", "issuer": ISSUER, "tokens": tokens});
@@ -128,6 +129,8 @@ fn signed(
     let not_json = row(&rows::seal(SECRET_KEY, br#"{"a":NaN}"#));
     let unreadable = row(&rows::seal("another key", b"{}"));
 
+    database.execute("UPDATE auth_user SET username = '\"é日本\u{1F600}\\\u{1}'");
+
     let absent = "absent";
     let mut tokens = Vec::new();
     let mut expected = Vec::new();
@@ -161,6 +164,16 @@ fn signed(
             "/",
             Some(&unreadable),
             json!({"sid": absent, "session": absent, "withheld": "unreadable"}),
+        ),
+        (
+            "/told/",
+            Some(&logged_in),
+            json!({"sub": "1", "user": {"username": "\"é日本\u{1F600}\\\u{1}", "is_staff": false}}),
+        ),
+        (
+            "/told/",
+            Some(&cart),
+            json!({"sub": absent, "user": absent}),
         ),
         (
             "/off/",

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::{
     support::{Engine, Gateway, Served as _, Upstream, from_tests_run},
-    users::{add, people, session_of},
+    users::{add, people, session_of, told},
 };
 
 #[test]
@@ -22,6 +22,7 @@ fn claims_and_access_cost_no_round_to_the_database() {
     add(&database, "1");
     database.execute(
         "UPDATE people SET name = 'ada', is_staff = true;
+         ALTER TABLE people ALTER COLUMN name TYPE text;
          CREATE TABLE auth_group (id integer PRIMARY KEY, name text);
          CREATE TABLE people_groups (id integer, people_id integer, group_id integer);
          INSERT INTO auth_group VALUES (1, 'editors'); INSERT INTO people_groups VALUES (1, 1, 1)",
@@ -68,12 +69,26 @@ fn claims_and_access_cost_no_round_to_the_database() {
         }
         assert_eq!(relay.rounds() - before, rounds * 10, "{path}");
     }
+    // What no header could hold is not even read.
+    database.execute("UPDATE people SET name = repeat('x', 1000000)");
+    let before = relay.bytes();
+    let claims = told(&gateway, &app, "/told/", &user);
+    assert_eq!(
+        (&claims["sub"], &claims["withheld"]),
+        (&json!("1"), &json!("too_large"))
+    );
+    assert!(
+        relay.bytes() - before < 10_000,
+        "{}",
+        relay.bytes() - before
+    );
 }
 
-/// Passes connections on to PostgreSQL and counts what the client waits for.
+/// Passes connections on to PostgreSQL and counts what the client waits for, and how much it gets.
 struct Relay {
     address: SocketAddr,
     rounds: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Relay {
@@ -82,18 +97,18 @@ impl Relay {
         let relay = Self {
             address: listener.local_addr().unwrap(),
             rounds: Arc::default(),
+            bytes: Arc::default(),
         };
-        let rounds = relay.rounds.clone();
+        let (rounds, bytes) = (relay.rounds.clone(), relay.bytes.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let Ok(server) = TcpStream::connect(server) else {
                     return;
                 };
-                let (client_2, server_2) =
-                    (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let rounds = rounds.clone();
+                let (to_client, from_server) = (client.try_clone(), server.try_clone());
+                let (rounds, bytes) = (rounds.clone(), bytes.clone());
                 std::thread::spawn(move || count(client, server, &rounds));
-                std::thread::spawn(move || std::io::copy(&mut &server_2, &mut &client_2));
+                std::thread::spawn(move || weigh(from_server.ok()?, to_client.ok()?, &bytes));
             }
         });
         relay
@@ -101,6 +116,19 @@ impl Relay {
 
     fn rounds(&self) -> usize {
         self.rounds.load(Ordering::SeqCst)
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
+    }
+}
+
+fn weigh(mut server: TcpStream, mut client: TcpStream, bytes: &AtomicUsize) -> Option<()> {
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        let read = server.read(&mut buffer).ok().filter(|read| *read > 0)?;
+        bytes.fetch_add(read, Ordering::SeqCst);
+        client.write_all(&buffer[..read]).ok()?;
     }
 }
 
