@@ -133,6 +133,9 @@ def _contenders(servers):
     on_sqlite = servers.gateway("gateway-sqlite", upstream, sqlite, quiet)
     on_postgres = servers.gateway("gateway-postgres", upstream, postgres_address, quiet)
     in_postgres = (on_postgres, postgres)
+    late_sqlite = servers.gateway("gateway-late-sqlite", upstream, sqlite, quiet, "1s")
+    late_postgres = servers.gateway("gateway-late-postgres", upstream, postgres_address, quiet, "1s")
+    late_in_postgres = (late_postgres, postgres)
     logging = servers.gateway("gateway-logging", upstream, postgres_address, "info")
 
     def nothing(claims):
@@ -154,6 +157,8 @@ def _contenders(servers):
         Contender('gateway, session = "off"', on_sqlite.port, "/off/", off, on_sqlite),
         Contender("gateway, SQLite", on_sqlite.port, "/", logged_in, on_sqlite, None, read),
         Contender("gateway, PostgreSQL", on_postgres.port, "/", logged_in, *in_postgres, read),
+        Contender("gateway, SQLite, max_staleness", late_sqlite.port, "/", logged_in, late_sqlite, None, read),
+        Contender("gateway, PostgreSQL, max_staleness", late_postgres.port, "/", logged_in, *late_in_postgres, read),
         Contender("gateway, PostgreSQL, access log", logging.port, "/", logged_in, logging, postgres, read),
         Contender("gateway, PostgreSQL, no cookie", on_postgres.port, "/", nobody, *in_postgres),
         Contender("gateway, SQLite, write", on_sqlite.port, "/write", logged_in, on_sqlite, None, write_1),

@@ -88,11 +88,12 @@ class Servers:
         """nginx in front of it."""
         return self._nginx("proxy", self.measured, {"UPSTREAM": upstream.port})
 
-    def gateway(self, name, upstream, database, log_level):
+    def gateway(self, name, upstream, database, log_level, max_staleness="0s"):
         """The gateway in front of it, with a database."""
         folder = self._folder(name)
         port = _free_port()
-        config = _config("gateway.toml", folder, {"PORT": port, "UPSTREAM": upstream.port})
+        values = {"PORT": port, "UPSTREAM": upstream.port, "MAX_STALENESS": max_staleness}
+        config = _config("gateway.toml", folder, values)
         environment = {
             "PATH": os.environ["PATH"],
             "BENCH_DATABASE": database,
