@@ -52,7 +52,8 @@ pub enum Fault {
     Timeout,
     /// A standby or read-only server answered.
     #[error(
-        "the server that answered is read-only (a standby, or default_transaction_read_only is on): it stores \
+        "the server that answered is read-only (a standby, or set so: default_transaction_read_only on PostgreSQL, \
+         read_only on MySQL): it stores \
          nothing, and what it answers may be old; it is believed only with replica = \"accepted\" in [django]"
     )]
     ReadOnly,

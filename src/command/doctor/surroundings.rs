@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use super::Finding;
 use crate::{
     command::text::count,
-    config::{Config, Upstream},
+    config::{Algorithm, Config, Upstream},
     server,
     upstream::Server,
 };
@@ -15,10 +15,15 @@ pub(super) fn keys(config: &Config) -> Finding {
     let fallbacks = count(config.django.secret_key_fallbacks.len(), "fallback");
     let mut found = format!("secret_key and {fallbacks}");
     for upstream in &config.upstreams {
-        if let Some(key) = upstream.keys.first() {
+        let signing = config.gateway.signing.as_ref();
+        let kid = match upstream.algorithm {
+            Algorithm::Hs256 => upstream.keys.first().map(|key| &key.kid),
+            Algorithm::EdDsa => signing.map(|key| &key.kid),
+        };
+        if let Some(kid) = kid {
             found.push_str(&format!(
-                "; the tokens for {} are signed with {}",
-                upstream.name, key.kid
+                "; the tokens for {} are signed with {kid}",
+                upstream.name
             ));
         }
     }

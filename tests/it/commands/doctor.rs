@@ -110,6 +110,17 @@ fn a_good_site_fails_nothing_and_is_left_as_it_was() {
 }
 
 #[test]
+fn the_key_that_signs_is_named() {
+    let scene = Scene::over(Engine::Sqlite);
+    let setup = scene.setup().signing("gateway-1", [7; 32]);
+    let own = setup.eddsa_upstream("app", &scene.app);
+    let doctor = scene.doctor_of(&own);
+    doctor
+        .ends(0)
+        .has(&["ok", "keys", "app are signed with gateway-1"]);
+}
+
+#[test]
 fn machines_get_one_json_object_a_line() {
     let scene = Scene::over(Engine::Sqlite);
     scene

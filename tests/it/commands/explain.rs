@@ -131,6 +131,29 @@ fn values_are_revealed_on_request() {
 }
 
 #[test]
+fn values_in_plain_headers_are_values_of_the_session() {
+    let scene = Scene::over(Engine::Sqlite);
+    let key = scene.database.login(json!({"lang": "planted"}));
+    let setup = scene.setup().signing("gateway-1", [7; 32]);
+    let setup = setup.eddsa_upstream("app", &scene.app).route(
+        "path = '/plain/'\nupstream = 'app'\nforward = []\n\
+         plain_headers = { X-Lang = 'session.lang', X-User-Id = 'sub' }",
+    );
+    let arguments = ["GET", "http://shop.test/plain/", "--session", &key];
+    let told = scene.explain_of(&setup, &arguments, "");
+    told.ends(0).has(&["x-lang: (redacted)"]);
+    told.has(&["x-user-id: (redacted)"]);
+    told.has(&["host: shop.test"]);
+    // Signed with the gateway's own key here, and decoded all the same.
+    told.has(&["aud: \"app\""]);
+    let forged = [&arguments[..], &["--header", "x_lang: forged", "--reveal"]].concat();
+    let revealed = scene.explain_of(&setup, &forged, "");
+    revealed.ends(0).has(&["x-lang: planted"]);
+    revealed.has(&["x-user-id: 1"]);
+    revealed.has_no("forged");
+}
+
+#[test]
 fn a_key_need_not_stand_in_the_history() {
     let scene = Scene::over(Engine::Sqlite);
     let key = scene.database.login(json!({}));
