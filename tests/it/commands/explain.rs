@@ -136,7 +136,7 @@ fn values_in_plain_headers_are_values_of_the_session() {
     let key = scene.database.login(json!({"lang": "planted"}));
     let setup = scene.setup().signing("gateway-1", [7; 32]);
     let setup = setup.eddsa_upstream("app", &scene.app).route(
-        "path = '/plain/'\nupstream = 'app'\nforward = []\n\
+        "path = '/plain/'\nupstream = 'app'\nforward = ['lang']\n\
          plain_headers = { X-Lang = 'session.lang', X-User-Id = 'sub' }",
     );
     let arguments = ["GET", "http://shop.test/plain/", "--session", &key];
