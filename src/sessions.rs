@@ -216,7 +216,9 @@ impl Sessions {
         let site = &self.0;
         // One deadline for all the lookups of a request.
         let until = site.store.deadline();
-        let (mut row, guess) = site.first_look(key, details, until).await?;
+        let latest = site.memo.latest(&key);
+        let latest = latest.as_ref();
+        let (mut row, guess) = site.first_look(key, latest, details, until).await?;
         // A password change writes the user, then the session under a new key. Between our two reads both can
         // happen, so a wrong hash counts only when the row is still the one that it was read from. That look is
         // never at something older: a session and a user that were read at different times need not fit.
@@ -225,7 +227,7 @@ impl Sessions {
                 site.memo.forget(&key);
                 return Ok(Resolved::Missing);
             };
-            let derived = match site.derive(key, &found) {
+            let derived = match site.derive(key, latest, &found) {
                 Ok(derived) => derived,
                 Err(unreadable) => return Ok(site.unverifiable(unreadable)),
             };
@@ -312,10 +314,10 @@ impl Site {
     async fn first_look(
         &self,
         key: SessionKey,
+        latest: Option<&Arc<Derived>>,
         details: bool,
         until: Instant,
     ) -> Result<(Option<SessionRow>, Option<Guess>), LookupError> {
-        let latest = self.memo.latest(&key);
         let user_key = match self.settings.verify {
             Verify::Off => None,
             Verify::User | Verify::ActiveOnly => latest
@@ -337,13 +339,21 @@ impl Site {
         Ok((row?, Some(guess)))
     }
 
-    /// What a row means: remembered, or found out.
-    fn derive(&self, key: SessionKey, row: &SessionRow) -> Result<Arc<Derived>, Unreadable> {
-        if let RowData::Text(text) = &row.data
-            && let Some(derived) = self.memo.latest(&key).filter(|derived| derived.is_of(text))
-        {
-            self.metrics.memo.lookups.count(Cached::Hit);
-            return Ok(derived);
+    /// What a row means: remembered, or found out. `latest` was remembered before the row was read; another
+    /// request may have met the same row since.
+    fn derive(
+        &self,
+        key: SessionKey,
+        latest: Option<&Arc<Derived>>,
+        row: &SessionRow,
+    ) -> Result<Arc<Derived>, Unreadable> {
+        if let RowData::Text(text) = &row.data {
+            let before = latest.filter(|derived| derived.is_of(text)).cloned();
+            let since = || self.memo.latest(&key).filter(|derived| derived.is_of(text));
+            if let Some(derived) = before.or_else(since) {
+                self.metrics.memo.lookups.count(Cached::Hit);
+                return Ok(derived);
+            }
         }
         self.metrics.memo.lookups.count(Cached::Miss);
         let session = self.decode(row)?;

@@ -54,6 +54,15 @@ impl Gathered {
         }
     }
 
+    /// A user's groups, as a database puts them into one JSON array. What is no such array names none.
+    pub(super) fn groups_of_json(&mut self, key: &UserKey, names: Option<&str>) {
+        let names = names.and_then(|names| serde_json::from_str(names).ok());
+        let names: Vec<Option<String>> = names.unwrap_or_default();
+        for name in names.into_iter().flatten() {
+            self.group(key, name);
+        }
+    }
+
     /// All of them, complete.
     pub(super) fn finish(self) -> impl Iterator<Item = (UserKey, UserDetails)> {
         self.0.into_iter().map(|(key, mut details)| {

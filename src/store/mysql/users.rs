@@ -146,11 +146,7 @@ impl Users {
         if groups >= row.len() {
             return;
         }
-        let names = text(groups).and_then(|names| serde_json::from_str(&names).ok());
-        let names: Vec<Option<String>> = names.unwrap_or_default();
-        for name in names.into_iter().flatten() {
-            gathered.group(key, name);
-        }
+        gathered.groups_of_json(key, text(groups).as_deref());
     }
 
     async fn fetch(

@@ -115,13 +115,7 @@ impl Users {
             return;
         }
         let names: Result<&str, _> = row.try_get_unchecked(groups);
-        let names = names
-            .ok()
-            .and_then(|names| serde_json::from_str(names).ok());
-        let names: Vec<Option<String>> = names.unwrap_or_default();
-        for name in names.into_iter().flatten() {
-            gathered.group(key, name);
-        }
+        gathered.groups_of_json(key, names.ok());
     }
 
     async fn fetch(
