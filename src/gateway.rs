@@ -3,6 +3,7 @@
 mod admit;
 mod authorize;
 mod cache;
+mod current;
 pub mod explain;
 mod fields;
 mod forward;
@@ -14,7 +15,7 @@ mod resolve;
 mod respond;
 mod route;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use http::{Request, Response, Uri, header, request::Parts};
 use http_body::Body as _;
@@ -32,6 +33,7 @@ use self::{
     resolve::Resolution,
     respond::{Asked, Refusal},
 };
+pub use self::{admit::Peer, current::Current};
 use crate::{
     body::Body,
     config::{Config, Route, SessionMode},
@@ -41,6 +43,7 @@ use crate::{
     reserved::{self, Reserved},
     session::SessionKey,
     sessions::{Sessions, handle::Session},
+    telemetry::metrics::Metrics,
     upstream::Upstream,
 };
 
@@ -52,6 +55,7 @@ pub struct Gateway {
     upstreams: Vec<Behind>,
     sessions: Sessions,
     reserved: Reserved,
+    metrics: Arc<Metrics>,
 }
 
 /// A request that has come as far as its upstream.
@@ -70,8 +74,8 @@ struct Behind {
 }
 
 impl Gateway {
-    /// Prepares the routes and upstreams of a configuration in front of its sessions.
-    pub fn new(config: Config, sessions: Sessions) -> Self {
+    /// Prepares the routes and upstreams of a configuration in front of its sessions; counts in `metrics`.
+    pub fn new(config: Config, sessions: Sessions, metrics: Arc<Metrics>) -> Self {
         let behind = |upstream: &crate::config::Upstream| Behind {
             upstream: Upstream::new(upstream),
             injector: Injector::new(upstream, &config.gateway),
@@ -82,8 +86,19 @@ impl Gateway {
             upstreams: config.upstreams.iter().map(behind).collect(),
             sessions,
             reserved: Reserved::new(config.plain_header_names()),
+            metrics,
             config,
         }
+    }
+
+    /// What is configured.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The sessions behind.
@@ -92,13 +107,9 @@ impl Gateway {
     }
 
     /// Serves one request from its head to the head of the answer, and logs it.
-    pub async fn handle(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        peer: IpAddr,
-    ) -> Response<Body> {
+    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let asked = Asked::new(request.headers());
-        let mut record = Record::new(request.method().clone(), peer);
+        let mut record = Record::new(request.method().clone(), peer.address);
         let response = match self.trip(request, peer, &mut record).await {
             Ok(response) => response,
             Err(refusal) => {
@@ -117,7 +128,7 @@ impl Gateway {
     async fn trip(
         &self,
         request: Request<Incoming>,
-        peer: IpAddr,
+        peer: Peer,
         record: &mut Record,
     ) -> Result<Response<Body>, Refusal> {
         let (mut parts, body) = request.into_parts();
@@ -185,7 +196,7 @@ impl Gateway {
     async fn approach(
         &self,
         parts: &mut Parts,
-        peer: IpAddr,
+        peer: Peer,
         open: impl FnOnce(Option<SessionKey>, bool) -> Session,
         witness: &mut impl Witness,
     ) -> Result<Approach<'_>, Denied> {
@@ -223,7 +234,7 @@ impl Gateway {
 
     /// What would become of a request without a body: goes as far as its upstream, and does not call it. `user` is
     /// the primary key of a user as whom the visitor would be logged in, whatever cookie the request has.
-    pub async fn explain(&self, mut parts: Parts, peer: IpAddr, user: Option<&str>) -> Explanation {
+    pub async fn explain(&self, mut parts: Parts, peer: Peer, user: Option<&str>) -> Explanation {
         let sessions = &self.sessions;
         let imagined = user.and_then(|user| Some((SessionKey::random().ok()?, user)));
         if let Some((key, _)) = &imagined {

@@ -17,29 +17,26 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use super::jwks::Jwks;
-use crate::{sessions::Sessions, telemetry::metrics};
+use crate::{gateway::Current, sessions::Sessions, telemetry::metrics};
 
 /// A probe that has not asked by then is not one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers until the process ends.
-pub async fn serve(
-    listener: TcpListener,
-    sessions: Sessions,
-    draining: Arc<AtomicBool>,
-    jwks: Option<Jwks>,
-) {
+pub async fn serve(listener: TcpListener, current: Arc<Current>, draining: Arc<AtomicBool>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (sessions, draining, jwks) = (sessions.clone(), draining.clone(), jwks.clone());
+        let (current, draining) = (current.clone(), draining.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let path = request.uri().path();
-            let response = match jwks.as_ref().filter(|jwks| jwks.is_at(path)) {
+            let gateway = current.load();
+            let jwks = Jwks::new(gateway.config()).filter(|jwks| jwks.is_at(path));
+            let response = match jwks {
                 Some(jwks) => jwks.answer(request.method()),
-                None => answer(path, &sessions, draining.load(Ordering::Relaxed)),
+                None => answer(path, gateway.sessions(), draining.load(Ordering::Relaxed)),
             };
             async move { Ok::<_, Infallible>(response) }
         });

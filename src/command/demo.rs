@@ -29,7 +29,13 @@ use super::{
     failure,
     run::{block_on, stopped},
 };
-use crate::{gateway::Gateway, server::Server, sessions::Sessions, store::OpenError};
+use crate::{
+    gateway::{Current, Gateway},
+    server::Server,
+    sessions::Sessions,
+    store::OpenError,
+    telemetry::metrics::Metrics,
+};
 
 /// How many ports are tried, from the usual one on.
 const TRIES: u16 = 100;
@@ -75,7 +81,8 @@ async fn serve(folder: &Folder) -> Result<(), String> {
             folder.database().display()
         )
     };
-    let sessions = Sessions::open(&config, Arc::default()).map_err(unusable)?;
+    let metrics = Arc::<Metrics>::default();
+    let sessions = Sessions::open(&config, metrics.clone()).map_err(unusable)?;
     let answer = sessions.store().first_contact(FIRST_ANSWER).await;
     answer.map_err(unusable)?;
     let server = Server::bind(&config)
@@ -89,7 +96,8 @@ async fn serve(folder: &Folder) -> Result<(), String> {
     tokio::spawn(web::serve(site_listener, move |request| {
         site.clone().answer(request)
     }));
-    let serving = tokio::spawn(server.run(Arc::new(Gateway::new(config, sessions)), stopped()));
+    let current = Current::new(Gateway::new(config, sessions, metrics));
+    let serving = tokio::spawn(server.run(Arc::new(current), stopped()));
 
     let answers = first_answer(ports.gateway).await;
     // Whoever ends it at once has nothing to be told.

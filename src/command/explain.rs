@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::{Config, Forward, Grants, Require, Route, SessionMode, Writable},
     gateway::{
-        Gateway,
+        Gateway, Peer,
         explain::{Behind, Explanation, Found, Meaning, Outcome, Sent, Verdict, Visitor},
     },
     json,
@@ -191,9 +191,16 @@ impl Explain {
             let user = quoted(user);
             asked.push_str(&format!(", as if user {user} had just logged in"));
         }
-        let gateway = Gateway::new(config.clone(), sessions.clone());
+        let gateway = Gateway::new(config.clone(), sessions.clone(), Arc::default());
         let explanation = gateway
-            .explain(parts, self.from, self.user.as_deref())
+            .explain(
+                parts,
+                Peer {
+                    address: self.from,
+                    encrypted: false,
+                },
+                self.user.as_deref(),
+            )
             .await;
         let teller = Teller {
             config: &config,

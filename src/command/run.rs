@@ -6,7 +6,12 @@ use tokio::{runtime, signal};
 
 use super::{failure, load};
 use crate::{
-    config::Config, gateway::Gateway, server::Server, sessions::Sessions, store::OpenError,
+    config::Config,
+    gateway::{Current, Gateway},
+    server::Server,
+    sessions::Sessions,
+    store::OpenError,
+    telemetry::metrics::Metrics,
 };
 
 /// How long the database is waited for at the start. One that is away must not keep a gateway from starting.
@@ -37,7 +42,8 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, String>>) -> Re
 }
 
 async fn serve(config: Config) -> Result<(), String> {
-    let sessions = Sessions::open(&config, Arc::default()).map_err(describe)?;
+    let metrics = Arc::<Metrics>::default();
+    let sessions = Sessions::open(&config, metrics.clone()).map_err(describe)?;
     // Before the first socket opens: a wrong database address should not look like a running gateway.
     sessions
         .store()
@@ -48,8 +54,8 @@ async fn serve(config: Config) -> Result<(), String> {
     let server = Server::bind(&config)
         .await
         .map_err(|error| error.to_string())?;
-    let gateway = Arc::new(Gateway::new(config, sessions));
-    server.run(gateway, stopped()).await;
+    let current = Current::new(Gateway::new(config, sessions, metrics));
+    server.run(Arc::new(current), stopped()).await;
     Ok(())
 }
 

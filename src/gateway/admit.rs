@@ -55,6 +55,15 @@ const TOLD_BY_PROXIES: [&str; 18] = [
 const NEVER_FOLDED: [&str; 4] = ["content-length", "transfer-encoding", "host", "cookie"];
 const NEVER_PASSED: [&str; 2] = ["proxy", "forwarded"];
 
+/// Who has opened the connection on which a request came.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its address, or the one that a PROXY protocol header tells.
+    pub address: IpAddr,
+    /// Whether TLS protects the connection up to this gateway.
+    pub encrypted: bool,
+}
+
 /// What the request asks for, made unambiguous.
 #[derive(Debug)]
 pub struct Admitted {
@@ -83,7 +92,7 @@ pub struct Admitted {
 /// A refusal whose detail names the rule.
 pub fn admit(
     parts: &mut Parts,
-    peer: IpAddr,
+    peer: Peer,
     trusted: &[IpNet],
     body_limit: Option<u64>,
     reserved: &Reserved,
@@ -108,7 +117,8 @@ pub fn admit(
             .headers
             .insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let peer = peer.to_canonical();
+    let Peer { address, encrypted } = peer;
+    let peer = address.to_canonical();
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let trust = is_trusted(&peer);
     scrub_forwarding(&mut parts.headers, trust);
@@ -117,7 +127,7 @@ pub fn admit(
     } else {
         peer
     };
-    let scheme = tell_forwarding(&mut parts.headers, peer, authority.as_ref());
+    let scheme = tell_forwarding(&mut parts.headers, peer, encrypted, authority.as_ref());
     Ok(Admitted {
         host,
         authority,
@@ -315,6 +325,7 @@ fn client_of(headers: &HeaderMap, peer: IpAddr, is_trusted: impl Fn(&IpAddr) -> 
 fn tell_forwarding(
     headers: &mut HeaderMap,
     peer: IpAddr,
+    encrypted: bool,
     authority: Option<&HeaderValue>,
 ) -> &'static str {
     let mut chain = String::new();
@@ -333,10 +344,10 @@ fn tell_forwarding(
     }
     let mut protocols = headers.get_all(X_FORWARDED_PROTO).iter();
     let told = protocols.next().filter(|_| protocols.next().is_none());
-    let scheme = if told.is_some_and(|told| told.as_bytes().eq_ignore_ascii_case(b"https")) {
-        "https"
-    } else {
-        "http"
+    let scheme = match told {
+        Some(told) if told.as_bytes().eq_ignore_ascii_case(b"https") => "https",
+        None if encrypted => "https",
+        _ => "http",
     };
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
     let hosts = headers.get_all(X_FORWARDED_HOST).iter().count();
@@ -365,7 +376,10 @@ mod tests {
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
         let admitted = admit(
             &mut parts,
-            peer.parse().unwrap(),
+            Peer {
+                address: peer.parse().unwrap(),
+                encrypted: false,
+            },
             &trusted,
             Some(100),
             &Reserved::default(),
