@@ -12,7 +12,7 @@ use std::{
 };
 
 use http::{Request, Response, Version};
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use self::connect::Lease;
 pub use self::connect::{Sent, Server, Unsent};
@@ -79,6 +79,23 @@ impl Answered {
         *response.version_mut() = Version::HTTP_11;
         response
     }
+
+    /// Makes a tunnel of the connection after a 101: the answer's head, what becomes the connection itself, and
+    /// what must be held as long as the tunnel lives. Without a 101 the second one fails when it is awaited.
+    pub fn into_tunnel(self) -> (Response<()>, OnUpgrade, InFlight) {
+        let Self {
+            lease,
+            mut response,
+        } = self;
+        let upgrade = hyper::upgrade::on(&mut response);
+        (response.map(drop), upgrade, InFlight { _lease: lease })
+    }
+}
+
+/// Something that a server is still busy with. Its connection serves no other request.
+#[derive(Debug)]
+pub struct InFlight {
+    _lease: Lease,
 }
 
 /// A request that is ready to be sent to a server.

@@ -186,7 +186,7 @@ impl Server {
         let (sender, connection) = Builder::new().handshake(socket).await?;
         let task = tokio::spawn(async move {
             // How it ended is told to whoever waits for a response.
-            let _ = connection.await;
+            let _ = connection.with_upgrades().await;
         });
         Ok(Connection {
             sender,
