@@ -53,6 +53,8 @@ pub struct Stream {
     timer: Option<Pin<Box<Sleep>>>,
     watch: Option<Arc<Watch>>,
     at_end: Option<Box<dyn FnOnce() + Send>>,
+    /// What lasts as long as the body does.
+    held: Vec<Box<dyn Send>>,
 }
 
 impl fmt::Debug for Stream {
@@ -126,6 +128,7 @@ impl Body {
             timer: None,
             watch: Some(watch.clone()),
             at_end: None,
+            held: Vec::new(),
         };
         (Self::Stream(Box::new(stream)), Some(watch))
     }
@@ -148,8 +151,16 @@ impl Body {
             timer: None,
             watch: None,
             at_end: Some(Box::new(at_end)),
+            held: Vec::new(),
         };
         Self::Stream(Box::new(stream))
+    }
+
+    /// Keeps something until the body has come to its end or is given up. One that is here already has.
+    pub fn hold(&mut self, held: impl Send + 'static) {
+        if let Self::Stream(stream) = self {
+            stream.held.push(Box::new(held));
+        }
     }
 }
 
@@ -243,6 +254,7 @@ impl Stream {
         if let Some(at_end) = self.at_end.take() {
             at_end();
         }
+        self.held.clear();
     }
 
     fn fail(&mut self, error: BodyError) -> BodyError {
