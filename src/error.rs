@@ -55,6 +55,37 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code, with its name.
+    pub const ALL: &'static [(Self, &'static str)] = &[
+        Self::BadRequest.with_name(),
+        Self::AmbiguousCookie.with_name(),
+        Self::LoginRequired.with_name(),
+        Self::NotAllowed.with_name(),
+        Self::CrossSiteRequest.with_name(),
+        Self::NoRoute.with_name(),
+        Self::MethodRefused.with_name(),
+        Self::BodyTooLarge.with_name(),
+        Self::TransferEncoding.with_name(),
+        Self::UpstreamUnreachable.with_name(),
+        Self::UpstreamBadResponse.with_name(),
+        Self::UpstreamTimeout.with_name(),
+        Self::Overloaded.with_name(),
+        Self::SessionStoreUnavailable.with_name(),
+        Self::SessionUnreadable.with_name(),
+        Self::BadPlainHeader.with_name(),
+        Self::BadSessionSet.with_name(),
+        Self::SessionTooLarge.with_name(),
+        Self::SessionChanged.with_name(),
+        Self::SessionGone.with_name(),
+        Self::SessionBusy.with_name(),
+        Self::SessionNotSaved.with_name(),
+        Self::SessionOutcomeUnknown.with_name(),
+    ];
+
+    const fn with_name(self) -> (Self, &'static str) {
+        (self, self.as_str())
+    }
+
     /// The stable name, as in `X-Gateway-Error` and the problem's `code`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -106,5 +137,30 @@ impl Code {
             Self::Overloaded | Self::SessionStoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn the_codes_that_are_documented_are_all_there_are() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+        let text = fs::read_to_string(path).unwrap();
+        let start = text.find("\n## Error codes\n").unwrap();
+        let rows = text[start..].lines().filter_map(|line| {
+            let (code, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+            Some((code.to_owned(), rest.get(..3)?.parse::<u16>().ok()?))
+        });
+        let documented: BTreeSet<_> = rows.collect();
+        let all = Code::ALL.iter();
+        let all: BTreeSet<_> = all
+            .map(|(code, name)| ((*name).to_owned(), code.status().as_u16()))
+            .collect();
+        assert_eq!(documented, all);
+        assert_eq!(all.len(), Code::ALL.len());
     }
 }
