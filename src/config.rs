@@ -516,6 +516,13 @@ pub enum PlainSource {
 }
 
 impl Route {
+    /// Its name in metrics and in the access log: host and path, as in `shop.example/orders/` or `/`.
+    pub fn name(&self) -> String {
+        let (host, path) = (self.host.as_deref().unwrap_or_default(), &self.prefix);
+        let end = if path.is_root() { "" } else { "/" };
+        format!("{host}{path}{end}")
+    }
+
     /// Whether serving this route takes more of the user than that there is one.
     pub fn reads_user(&self) -> bool {
         self.require.column().is_some()

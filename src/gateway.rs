@@ -29,7 +29,7 @@ use self::{
     forward::Forward,
     inject::{Injector, Prepared},
     persist::Persist,
-    record::{Record, Witness},
+    record::{Counting, Record, Recorded, Witness},
     resolve::Resolution,
     respond::{Asked, Refusal},
 };
@@ -55,7 +55,7 @@ pub struct Gateway {
     upstreams: Vec<Behind>,
     sessions: Sessions,
     reserved: Reserved,
-    metrics: Arc<Metrics>,
+    counting: Arc<Counting>,
 }
 
 /// A request that has come as far as its upstream.
@@ -78,7 +78,7 @@ impl Gateway {
     pub fn new(config: Config, sessions: Sessions, metrics: Arc<Metrics>) -> Self {
         let behind = |upstream: &crate::config::Upstream| Behind {
             upstream: Upstream::new(upstream),
-            injector: Injector::new(upstream, &config.gateway),
+            injector: Injector::new(upstream, &config.gateway, &metrics),
             own_host: upstream.own_host,
         };
         Self {
@@ -86,7 +86,7 @@ impl Gateway {
             upstreams: config.upstreams.iter().map(behind).collect(),
             sessions,
             reserved: Reserved::new(config.plain_header_names()),
-            metrics,
+            counting: Arc::new(Counting::new(&config, metrics)),
             config,
         }
     }
@@ -98,7 +98,7 @@ impl Gateway {
 
     /// What is counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
-        &self.metrics
+        &self.counting.metrics
     }
 
     /// The sessions behind.
@@ -106,10 +106,18 @@ impl Gateway {
         &self.sessions
     }
 
-    /// Serves one request from its head to the head of the answer, and logs it.
-    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    /// Serves one request from its head to the head of the answer. It is logged when the body has ended too.
+    pub async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Response<Recorded> {
         let asked = Asked::new(request.headers());
-        let mut record = Record::new(request.method().clone(), peer.address);
+        let mut record = Record::new(
+            request.method().clone(),
+            peer.address,
+            self.counting.clone(),
+        );
         let response = match self.trip(request, peer, &mut record).await {
             Ok(response) => response,
             Err(refusal) => {
@@ -121,8 +129,8 @@ impl Gateway {
                 response
             }
         };
-        record.status = Some(response.status());
-        response
+        record.answered(response.status());
+        response.map(|body| Recorded::new(body, record))
     }
 
     async fn trip(
@@ -202,18 +210,26 @@ impl Gateway {
     ) -> Result<Approach<'_>, Denied> {
         let limits = &self.config.limits;
         let trusted = &self.config.gateway.trusted_proxies;
-        let admitted = admit::admit(parts, peer, trusted, limits.request_body, &self.reserved)?;
+        let admitted = admit::admit(
+            parts,
+            peer,
+            trusted,
+            limits.request_body,
+            &self.reserved,
+            &self.metrics().scrubbed_fields,
+        )?;
         witness.admitted(&admitted);
 
-        let route = self.route(&admitted)?;
+        let (place, route) = self.route(&admitted)?;
         let behind = &self.upstreams[route.upstream];
-        witness.routed(route, &behind.upstream.name);
+        witness.routed(place, route, &behind.upstream.name);
         check_slashes(route, &admitted)?;
 
         let preflight = authorize::is_preflight(parts);
         let cookie = &self.config.django.cookie;
         let headers = &mut parts.headers;
-        let resolution = resolve::resolve(cookie, open, route, preflight, headers).await?;
+        let metrics = &self.counting.metrics;
+        let resolution = resolve::resolve(cookie, open, route, preflight, headers, metrics).await?;
         witness.resolved(&resolution);
 
         let origins = &self.config.gateway.trusted_origins;
@@ -289,15 +305,16 @@ impl Gateway {
             .transpose()
     }
 
-    fn route(&self, admitted: &Admitted) -> Result<&Route, Refusal> {
+    /// The route that serves a request, and its place in the file.
+    fn route(&self, admitted: &Admitted) -> Result<(usize, &Route), Refusal> {
         let place = self
             .table
             .find(&self.config.routes, &admitted.host, &admitted.path);
-        let Some(route) = place.map(|place| &self.config.routes[place]) else {
+        let Some(place) = place else {
             let detail = "No route of this gateway matches the host and path.";
             return Err(Refusal::new(Code::NoRoute, detail));
         };
-        Ok(route)
+        Ok((place, &self.config.routes[place]))
     }
 
     /// What ends at this hop leaves the response; our cookie and the caching rules come in.

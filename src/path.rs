@@ -250,6 +250,13 @@ impl Prefix {
     }
 }
 
+impl Prefix {
+    /// Whether it is `/`, which every path begins with.
+    pub fn is_root(&self) -> bool {
+        self.segments.is_empty()
+    }
+}
+
 impl fmt::Display for Prefix {
     /// The prefix as one would write it, without a final `/` (but `/` itself).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

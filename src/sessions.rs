@@ -165,8 +165,8 @@ impl Sessions {
         &self.0.store
     }
 
-    /// What was counted since the process began, as Prometheus reads it: [`metrics::MEDIA_TYPE`].
-    pub fn metrics_text(&self) -> String {
+    /// Brings the metrics up to date that tell how much there is of something.
+    pub fn measure(&self) {
         let Site {
             store,
             memo,
@@ -175,7 +175,6 @@ impl Sessions {
         } = &*self.0;
         store.measure();
         memo.measure(&metrics.memo);
-        metrics.text()
     }
 
     /// What was configured of the site.
@@ -200,8 +199,13 @@ impl Sessions {
     ///
     /// The database did not answer; that must never be taken for [`Resolved::Missing`].
     pub async fn resolve(&self, key: SessionKey, details: bool) -> Result<Resolved, LookupError> {
+        let started = Instant::now();
         let resolved = self.look_up(key, details).await;
-        self.0.metrics.session_lookups.count(match &resolved {
+        let metrics = &self.0.metrics;
+        metrics
+            .session_lookup_duration
+            .observe_duration(started.elapsed());
+        metrics.session_lookups.count(match &resolved {
             Ok(Resolved::Missing) => Lookup::Missing,
             Ok(Resolved::Known(_)) => Lookup::Known,
             Ok(Resolved::LoggedOut) => Lookup::LoggedOut,
@@ -253,9 +257,11 @@ impl Sessions {
         Err(LookupError::Unavailable)
     }
 
-    /// Counts what became of a change.
-    fn count_change(&self, outcome: Result<Changed, Refused>) {
-        self.0.metrics.session_changes.count(match outcome {
+    /// Counts what became of a change, and how long it took.
+    fn count_change(&self, outcome: Result<Changed, Refused>, took: Duration) {
+        let metrics = &self.0.metrics;
+        metrics.session_change_duration.observe_duration(took);
+        metrics.session_changes.count(match outcome {
             Ok(Changed::Saved(_)) => metrics::Change::Saved,
             Ok(Changed::Deleted) => metrics::Change::Deleted,
             Ok(Changed::Nothing) => metrics::Change::Nothing,

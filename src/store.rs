@@ -225,6 +225,7 @@ pub struct Store {
     /// Where answers may be older than their questions.
     bounded: Option<Arc<Bounded>>,
     deadline: Duration,
+    metrics: Arc<Metrics>,
 }
 
 enum Engine {
@@ -265,7 +266,7 @@ impl Store {
     /// Prepares a store on the current Tokio runtime, without waiting for the database: see [`Store::first_contact`].
     pub fn open(database: &config::Database, options: Options) -> Result<Self, OpenError> {
         let handle = runtime::Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
-        let deadline = options.deadline;
+        let (deadline, metrics) = (options.deadline, options.metrics.clone());
         let state = Arc::new(State::default());
         let bounded = (!options.max_staleness.is_zero()).then(|| {
             let (bound, metrics) = (options.max_staleness, options.metrics.clone());
@@ -298,6 +299,7 @@ impl Store {
             state,
             bounded,
             deadline,
+            metrics,
         })
     }
 
@@ -415,6 +417,18 @@ impl Store {
         if let Some(bounded) = &self.bounded {
             bounded.measure();
         }
+        let changes = match &self.engine {
+            Engine::Postgres(parts) => parts.changer.under_way(),
+            Engine::MySql(parts) => parts.changer.under_way(),
+            Engine::Sqlite(parts) => parts.changer.under_way(),
+        };
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let metrics = &self.metrics;
+        metrics.changes_under_way.set(number(changes));
+        metrics
+            .lookups_waiting
+            .set(number(self.batcher().waiting()));
+        metrics.database_away.set(self.state.is_away().into());
     }
 
     /// Whether the database is believed to be there, and why not.

@@ -17,7 +17,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
 use super::jwks::Jwks;
-use crate::{gateway::Current, sessions::Sessions, telemetry::metrics};
+use crate::{
+    gateway::{Current, Gateway},
+    telemetry::metrics,
+};
 
 /// A probe that has not asked by then is not one.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +39,7 @@ pub async fn serve(listener: TcpListener, current: Arc<Current>, draining: Arc<A
             let jwks = Jwks::new(gateway.config()).filter(|jwks| jwks.is_at(path));
             let response = match jwks {
                 Some(jwks) => jwks.answer(request.method()),
-                None => answer(path, gateway.sessions(), draining.load(Ordering::Relaxed)),
+                None => answer(path, &gateway, draining.load(Ordering::Relaxed)),
             };
             async move { Ok::<_, Infallible>(response) }
         });
@@ -54,11 +57,11 @@ pub async fn serve(listener: TcpListener, current: Arc<Current>, draining: Arc<A
 /// `/healthz`: the process runs. `/readyz`: it has spoken to the database once and is not shutting down; a
 /// database that goes away later is told in the body only, because all gateways going unready together would
 /// be an outage of everything.
-fn answer(path: &str, sessions: &Sessions, draining: bool) -> Response<Full<Bytes>> {
+fn answer(path: &str, gateway: &Gateway, draining: bool) -> Response<Full<Bytes>> {
     if path == "/metrics" {
-        return metrics(sessions);
+        return metrics(gateway);
     }
-    let state = sessions.store().state();
+    let state = gateway.sessions().store().state();
     let database = serde_json::json!({
         "contacted": state.was_contacted(),
         "away": state.is_away(),
@@ -89,8 +92,9 @@ fn answer(path: &str, sessions: &Sessions, draining: bool) -> Response<Full<Byte
 }
 
 /// `/metrics`: what was counted since the process began.
-fn metrics(sessions: &Sessions) -> Response<Full<Bytes>> {
-    answer_with(metrics::MEDIA_TYPE, sessions.metrics_text())
+fn metrics(gateway: &Gateway) -> Response<Full<Bytes>> {
+    gateway.sessions().measure();
+    answer_with(metrics::MEDIA_TYPE, gateway.metrics().text())
 }
 
 fn answer_with(media_type: &'static str, body: String) -> Response<Full<Bytes>> {

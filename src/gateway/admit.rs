@@ -17,6 +17,7 @@ use crate::{
     error::Code,
     path::Canonical,
     reserved::{Reserved, folds_to},
+    telemetry::metrics::{Counters, Scrubbed},
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -96,6 +97,7 @@ pub fn admit(
     trusted: &[IpNet],
     body_limit: Option<u64>,
     reserved: &Reserved,
+    scrubbed: &Counters<Scrubbed>,
 ) -> Result<Admitted, Refusal> {
     check_framing(&parts.headers, parts.version, body_limit)?;
     check_method(&parts.method)?;
@@ -104,12 +106,16 @@ pub fn admit(
     let query = parts.uri.query().map(str::to_owned);
     let trailers = accepts_trailers(&parts.headers);
     let upgrade = parts.headers.contains_key(header::UPGRADE);
-    if strip_hop_by_hop(&mut parts.headers, |name| reserved.is_nominated(name)) {
+    let stripped = strip_hop_by_hop(&mut parts.headers, |name| reserved.is_nominated(name));
+    scrubbed.add(Scrubbed::Nominated, stripped.nominated);
+    if stripped.nominates_reserved {
         return Err(bad_request(
             "its Connection field names a field that belongs to the gateway",
         ));
     }
-    scrub(&mut parts.headers, |name| reserved.in_request(name));
+    for name in scrub(&mut parts.headers, |name| reserved.in_request(name)) {
+        scrubbed.count(spelling(&name));
+    }
     parts.headers.remove(header::TRAILER);
     parts.headers.remove(header::EXPECT);
     if trailers {
@@ -121,7 +127,12 @@ pub fn admit(
     let peer = address.to_canonical();
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     let trust = is_trusted(&peer);
-    scrub_forwarding(&mut parts.headers, trust);
+    for name in scrub_forwarding(&mut parts.headers, trust) {
+        scrubbed.count(match spelling(&name) {
+            Scrubbed::Reserved => Scrubbed::Forwarding,
+            other => other,
+        });
+    }
     let client = if trust {
         client_of(&parts.headers, peer, is_trusted)
     } else {
@@ -283,7 +294,17 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
         })
 }
 
-fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) {
+/// A reserved name in its own spelling has letters, digits and hyphens only.
+fn spelling(name: &HeaderName) -> Scrubbed {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    if name.as_str().chars().all(is_plain) {
+        Scrubbed::Reserved
+    } else {
+        Scrubbed::Alias
+    }
+}
+
+fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) -> Vec<HeaderName> {
     scrub(headers, |name| {
         if let Some(start) = name.get(..FORWARDED_PREFIX.len())
             && folds_to(start, FORWARDED_PREFIX)
@@ -298,7 +319,7 @@ fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) {
             || NEVER_FOLDED
                 .iter()
                 .any(|own| name != *own && folds_to(name, own))
-    });
+    })
 }
 
 /// The client by the word of trusted proxies: from the right, the first address that is not one of them.
@@ -362,6 +383,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::telemetry::metrics::Metrics;
 
     fn admitted(request: http::request::Builder) -> (Result<Admitted, Refusal>, HeaderMap) {
         admitted_from("203.0.113.9", &["10.0.0.0/8"], request)
@@ -383,6 +405,7 @@ mod tests {
             &trusted,
             Some(100),
             &Reserved::default(),
+            &Metrics::default().scrubbed_fields,
         );
         (admitted, parts.headers)
     }

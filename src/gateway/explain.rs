@@ -221,7 +221,7 @@ impl Witness for Notes<'_> {
             .verdicts(self.routes, &admitted.host, &admitted.path);
     }
 
-    fn routed(&mut self, route: &Route, upstream: &str) {
+    fn routed(&mut self, _: usize, route: &Route, upstream: &str) {
         self.upstream = upstream.to_owned();
         self.forward = Some(route.forward.clone());
     }

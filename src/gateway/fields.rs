@@ -16,9 +16,18 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
 ];
 
-/// Removes what ends here: the usual fields and everything that `Connection` nominates. Whether it nominates a
-/// `reserved` name, that only the gateway may set: an attempt to have that removed on the way.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) -> bool {
+/// What was found in the fields that end at this hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stripped {
+    /// Whether `Connection` nominates a reserved name: an attempt to have that removed on the way.
+    pub nominates_reserved: bool,
+    /// Fields that were removed because `Connection` nominates them.
+    pub nominated: u64,
+}
+
+/// Removes what ends here: the usual fields and everything that `Connection` nominates. A `reserved` name is one
+/// that only the gateway may set.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) -> Stripped {
     let mut nominates_reserved = false;
     let mut nominated: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(header::CONNECTION) {
@@ -31,10 +40,16 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool
             nominated.extend(HeaderName::from_bytes(name));
         }
     }
-    for name in nominated.iter().chain(&HOP_BY_HOP) {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
-    nominates_reserved
+    let nominated = nominated
+        .iter()
+        .filter(|name| headers.remove(*name).is_some());
+    Stripped {
+        nominates_reserved,
+        nominated: nominated.count() as u64,
+    }
 }
 
 /// Whether a Transfer-Encoding is exactly `chunked`, the only one that is understood here.
@@ -45,19 +60,20 @@ pub fn is_chunked(coding: &HeaderValue) -> bool {
         .eq_ignore_ascii_case(b"chunked")
 }
 
-/// Removes every field whose name is `reserved`.
-pub fn scrub(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) {
+/// Removes every field whose name is `reserved`, and gives their names.
+pub fn scrub(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) -> Vec<HeaderName> {
     if !headers.keys().any(|name| reserved(name.as_str())) {
-        return;
+        return Vec::new();
     }
     let found: Vec<_> = headers
         .keys()
         .filter(|name| reserved(name.as_str()))
         .cloned()
         .collect();
-    for name in found {
+    for name in &found {
         headers.remove(name);
     }
+    found
 }
 
 /// Removes reserved names from `Trailer`, which the trailers themselves will not have. The others stay: hyper sends
@@ -115,7 +131,11 @@ mod tests {
             ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
-        assert!(!strip_hop_by_hop(&mut headers, reserved::in_response));
+        let stripped = strip_hop_by_hop(&mut headers, reserved::in_response);
+        assert_eq!(
+            (stripped.nominates_reserved, stripped.nominated),
+            (false, 2)
+        );
         assert_eq!(headers.len(), 1);
         assert!(headers.contains_key("accept"));
     }
@@ -129,7 +149,7 @@ mod tests {
                 ("x-session", "1"),
             ]);
             assert!(
-                strip_hop_by_hop(&mut headers, reserved::in_response),
+                strip_hop_by_hop(&mut headers, reserved::in_response).nominates_reserved,
                 "{value}"
             );
             assert!(

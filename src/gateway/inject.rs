@@ -14,6 +14,7 @@ use crate::{
     config::{self, Algorithm, Route, SessionMode},
     json, reserved,
     sessions::{self, CurrentUser, Sessions},
+    telemetry::metrics::{self, Counters, Metrics},
 };
 
 /// Signs for one upstream.
@@ -23,6 +24,7 @@ pub struct Injector {
     audience: String,
     ttl: u64,
     max_bytes: usize,
+    withheld: Counters<metrics::Withheld>,
 }
 
 impl std::fmt::Debug for Injector {
@@ -55,8 +57,12 @@ enum Who<'a> {
 
 impl Injector {
     /// Takes the first of the upstream's keys, or the gateway's own; `None` for an upstream without a key, which
-    /// gets no token.
-    pub fn new(upstream: &config::Upstream, gateway: &config::Gateway) -> Option<Self> {
+    /// gets no token. Counts in `metrics`.
+    pub fn new(
+        upstream: &config::Upstream,
+        gateway: &config::Gateway,
+        metrics: &Metrics,
+    ) -> Option<Self> {
         let signer = match upstream.algorithm {
             Algorithm::Hs256 => {
                 let key = upstream.keys.first()?;
@@ -73,6 +79,7 @@ impl Injector {
             audience: upstream.name.clone(),
             ttl: upstream.token_ttl.as_secs(),
             max_bytes: upstream.max_header_bytes,
+            withheld: metrics.tokens_withheld.clone(),
         })
     }
 
@@ -186,6 +193,7 @@ impl Prepared<'_> {
             visitor,
         };
         let token = injector.signer.token(&claims, injector.max_bytes);
+        self.count_withheld(token.too_large);
         if token.too_large {
             tracing::debug!(upstream = %injector.audience, "a session is too large for its header and was withheld");
         }
@@ -202,6 +210,20 @@ impl Prepared<'_> {
         for (name, value) in &self.plain {
             request.headers_mut().insert(name, value.clone());
         }
+    }
+}
+
+impl Prepared<'_> {
+    fn count_withheld(&self, too_large: bool) {
+        let reason = match &self.who {
+            Who::Withheld(Withheld::Off) => metrics::Withheld::Off,
+            Who::Withheld(Withheld::Unreadable) => metrics::Withheld::Unreadable,
+            Who::Withheld(Withheld::Unavailable) => metrics::Withheld::Unavailable,
+            Who::Known { told: None, .. } => metrics::Withheld::NotJson,
+            Who::Known { .. } if too_large => metrics::Withheld::TooLarge,
+            Who::Nobody | Who::Known { .. } => return,
+        };
+        self.injector.withheld.count(reason);
     }
 }
 

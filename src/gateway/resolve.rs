@@ -9,6 +9,7 @@ use crate::{
     error::Code,
     session::SessionKey,
     sessions::{Error, handle::Session},
+    telemetry::metrics::Metrics,
 };
 
 /// Who calls, as far as it is known.
@@ -45,6 +46,7 @@ pub async fn resolve(
     route: &config::Route,
     preflight: bool,
     headers: &mut HeaderMap,
+    metrics: &Metrics,
 ) -> Result<Resolution, Refusal> {
     if route.session == config::SessionMode::Pass {
         return Ok(Resolution {
@@ -55,6 +57,7 @@ pub async fn resolve(
     let (key, count) = take_cookie(&cookie.name, headers);
     let had_cookie = count > 0;
     if count > 1 {
+        metrics.duplicate_session_cookies.inc();
         tracing::debug!(count, "a request with several session cookies");
         if cookie.refuse_duplicate {
             let detail = "The request has more than one session cookie. Clear this site's cookies and try again.";

@@ -10,6 +10,7 @@ use crate::{
     django::{UserKey, expiry},
     session::SessionKey,
     store::{ChangeError, Decision, Fault, Plan, SessionRow, UserRow},
+    telemetry::metrics,
 };
 
 /// How often the log says that sessions are not extended.
@@ -33,7 +34,13 @@ impl Session {
             site: site.clone(),
             key: *key,
         };
-        match site.store.change(Some(*key), extension).await {
+        let extended = site.store.change(Some(*key), extension).await;
+        site.metrics.session_extensions.count(match &extended {
+            Ok(Some(_)) => metrics::Extension::Moved,
+            Ok(None) => metrics::Extension::Kept,
+            Err(_) => metrics::Extension::Failed,
+        });
+        match extended {
             Ok(Some((cookie, end))) => self.was_extended(Changed::Saved(cookie), end),
             // Its cause was logged where it was known.
             Ok(None) | Err(ChangeError::NotSaved) => {}

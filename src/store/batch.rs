@@ -19,7 +19,11 @@ use super::{
     backend::{Backend, CONNECTION_LIFE, Fault, Found, Proof, Wanted, connect},
     clock::{Clock, Moment},
 };
-use crate::{django::UserKey, session::SessionKey, telemetry::metrics::Metrics};
+use crate::{
+    django::UserKey,
+    session::SessionKey,
+    telemetry::metrics::{Held, Metrics, Pool},
+};
 
 /// Most questions in one statement. More would make the others' wait longer than it saves.
 const MOST: usize = 128;
@@ -113,6 +117,11 @@ impl Batcher {
         }
     }
 
+    /// How many questions wait for a worker.
+    pub fn waiting(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
+    }
+
     /// The live row of a key, from a snapshot taken after this call.
     pub async fn session(
         &self,
@@ -203,6 +212,7 @@ struct Opened<C> {
     connection: C,
     since: Instant,
     epoch: u64,
+    _open: Held,
 }
 
 /// The questions of one statement, each key once.
@@ -305,9 +315,14 @@ impl<B: Backend> Worker<B> {
             kept.since.elapsed() < CONNECTION_LIFE && kept.epoch == self.shared.state.epoch()
         });
         let is_new = kept.is_none();
+        let _busy = self
+            .shared
+            .metrics
+            .database_connections_busy
+            .hold(Pool::Lookups);
         let mut opened = match kept {
             Some(kept) => kept,
-            None => open(self.backend.as_ref(), &self.shared.state).await?,
+            None => open(self.backend.as_ref(), &self.shared).await?,
         };
         if !self.backend.shape(&opened.connection).fits(&wanted.users) {
             return Err(Fault::Altered);
@@ -339,13 +354,14 @@ impl<B: Backend> Worker<B> {
     }
 }
 
-async fn open<B: Backend>(backend: &B, state: &State) -> Result<Opened<B::Connection>, Fault> {
+async fn open<B: Backend>(backend: &B, shared: &Shared) -> Result<Opened<B::Connection>, Fault> {
     // Before it looks at the tables.
-    let epoch = state.epoch();
+    let epoch = shared.state.epoch();
     Ok(Opened {
-        connection: connect(backend, state).await?,
+        connection: connect(backend, &shared.state).await?,
         since: Instant::now(),
         epoch,
+        _open: shared.metrics.database_connections.hold(Pool::Lookups),
     })
 }
 

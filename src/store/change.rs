@@ -23,7 +23,11 @@ use super::{
     backend::{Backend, CONNECTION_LIFE, Fault, connect},
     bounded::{Bounded, Touched},
 };
-use crate::{django::UserKey, session::SessionKey};
+use crate::{
+    django::UserKey,
+    session::SessionKey,
+    telemetry::metrics::{Held, Metrics, Pool},
+};
 
 /// A connection that was idle for longer is asked whether it is still there before it is trusted.
 const TRUST_IDLE: Duration = Duration::from_secs(1);
@@ -119,6 +123,7 @@ pub struct Changer<B: Backend> {
     bounded: Option<Arc<Bounded>>,
     /// Counts the changes under way.
     running: watch::Sender<usize>,
+    metrics: Arc<Metrics>,
 }
 
 struct Pooled<B: Backend> {
@@ -127,6 +132,7 @@ struct Pooled<B: Backend> {
     /// Of the tables that it knows.
     epoch: u64,
     used: Instant,
+    _open: Held,
 }
 
 /// How a transaction ended.
@@ -167,6 +173,7 @@ impl<B: Backend> Changer<B> {
             session_queue: options.session_queue,
             bounded,
             running: watch::Sender::new(0),
+            metrics: options.metrics.clone(),
         }
     }
 
@@ -196,6 +203,11 @@ impl<B: Backend> Changer<B> {
     pub async fn drained(&self) {
         // The sender lives as long as `self`, so this cannot fail.
         let _ = self.running.subscribe().wait_for(|count| *count == 0).await;
+    }
+
+    /// How many changes are under way, from their beginning to their end.
+    pub fn under_way(&self) -> usize {
+        *self.running.borrow()
     }
 
     async fn take_turn<P: Plan>(
@@ -250,6 +262,7 @@ impl<B: Backend> Changer<B> {
                 ChangeError::NotSaved
             });
         };
+        let _busy = self.metrics.database_connections_busy.hold(Pool::Changes);
         loop {
             let fault = match self.attempt(key.as_ref(), plan, until).await {
                 Ok(Ended::Committed(answer)) => return Ok(answer),
@@ -517,6 +530,7 @@ impl<B: Backend> Changer<B> {
             opened,
             epoch,
             used: Instant::now(),
+            _open: self.metrics.database_connections.hold(Pool::Changes),
         })
     }
 

@@ -1,6 +1,6 @@
 //! A session's way into the database, and what the browser is told of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -184,10 +184,11 @@ impl Session {
             patch,
             view,
         };
+        let started = Instant::now();
         let outcome = plan::carry_out(self.sessions.0.clone(), change).await;
         let changed = outcome.as_ref().map(|outcome| outcome.changed);
         self.sessions
-            .count_change(changed.map_err(|refused| *refused));
+            .count_change(changed.map_err(|refused| *refused), started.elapsed());
         Ok(self.take(outcome?, keeps_user))
     }
 
