@@ -18,6 +18,7 @@ mod site;
 pub mod sql;
 #[cfg(test)]
 mod tests;
+mod traffic;
 mod tree;
 mod upstreams;
 mod value;
@@ -36,6 +37,7 @@ pub use self::{
     protected::Protected,
     report::{Position, Problem, Remark},
     secret::Secret,
+    traffic::{FieldChange, Rate, RateBy, Redirect, RouteLimits},
 };
 use self::{
     report::Report,
@@ -220,6 +222,8 @@ pub struct Limits {
     pub request_fields: usize,
     /// Largest request body; `None` is the spelled-out `"unlimited"`.
     pub request_body: Option<u64>,
+    /// Most requests that are served at the same time.
+    pub in_flight: usize,
     /// Largest `session_data` that is read from the database.
     pub session_data: usize,
     /// Largest session JSON, after inflation.
@@ -426,8 +430,10 @@ pub struct Route {
     pub host: Option<String>,
     /// `path`.
     pub prefix: Prefix,
-    /// Index into [`Config::upstreams`].
-    pub upstream: usize,
+    /// Its place in [`Config::routes`].
+    pub place: usize,
+    /// `upstream` or `redirect`.
+    pub target: Target,
     /// `session`.
     pub session: SessionMode,
     /// `require`.
@@ -454,8 +460,25 @@ pub struct Route {
     pub strip_prefix: Option<Prefix>,
     /// `encoded_slashes`.
     pub encoded_slashes: EncodedSlashes,
+    /// `request_headers`.
+    pub request_headers: Vec<FieldChange>,
+    /// `response_headers`.
+    pub response_headers: Vec<FieldChange>,
+    /// `rate`.
+    pub rates: Vec<Rate>,
+    /// `limits` with what holds otherwise filled in.
+    pub limits: RouteLimits,
     /// `timeouts` with the upstream's and this route's own filled in.
     pub timeouts: Timeouts,
+}
+
+/// Who serves a route.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// `upstream`: an index into [`Config::upstreams`].
+    Upstream(usize),
+    /// `redirect`: nobody here.
+    Redirect(Redirect),
 }
 
 /// `session`.

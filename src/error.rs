@@ -32,6 +32,8 @@ pub enum Code {
     UpstreamTimeout,
     /// More work is waiting than the limits allow.
     Overloaded,
+    /// This client has asked too often (`rate`).
+    RateLimited,
     /// The session database did not answer a lookup; the upstream was not called.
     SessionStoreUnavailable,
     /// A row is there, but it cannot be verified, and the route or the change needs it.
@@ -70,6 +72,7 @@ impl Code {
         Self::UpstreamBadResponse.with_name(),
         Self::UpstreamTimeout.with_name(),
         Self::Overloaded.with_name(),
+        Self::RateLimited.with_name(),
         Self::SessionStoreUnavailable.with_name(),
         Self::SessionUnreadable.with_name(),
         Self::BadPlainHeader.with_name(),
@@ -102,6 +105,7 @@ impl Code {
             Self::UpstreamBadResponse => "upstream-bad-response",
             Self::UpstreamTimeout => "upstream-timeout",
             Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate-limited",
             Self::SessionStoreUnavailable => "session-store-unavailable",
             Self::SessionUnreadable => "session-unreadable",
             Self::BadPlainHeader => "bad-plain-header",
@@ -128,6 +132,7 @@ impl Code {
             Self::SessionUnreadable | Self::SessionNotSaved | Self::SessionOutcomeUnknown => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
             Self::UpstreamUnreachable
             | Self::UpstreamBadResponse

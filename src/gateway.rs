@@ -8,6 +8,7 @@ pub mod explain;
 mod fields;
 mod forward;
 mod inject;
+mod limit;
 mod persist;
 mod plain;
 mod record;
@@ -28,6 +29,7 @@ use self::{
     explain::{Explanation, Notes},
     forward::Forward,
     inject::{Injector, Prepared},
+    limit::Limits,
     persist::Persist,
     record::{Counting, Record, Recorded, Witness},
     resolve::Resolution,
@@ -36,7 +38,7 @@ use self::{
 pub use self::{admit::Peer, current::Current};
 use crate::{
     body::Body,
-    config::{Config, Route, SessionMode},
+    config::{Config, Redirect, Route, SessionMode, Target},
     django::cookie,
     error::Code,
     path::EncodedSlashes,
@@ -55,6 +57,7 @@ pub struct Gateway {
     upstreams: Vec<Behind>,
     sessions: Sessions,
     reserved: Reserved,
+    limits: Limits,
     counting: Arc<Counting>,
 }
 
@@ -86,6 +89,7 @@ impl Gateway {
             upstreams: config.upstreams.iter().map(behind).collect(),
             sessions,
             reserved: Reserved::new(config.plain_header_names()),
+            limits: Limits::new(&config, None),
             counting: Arc::new(Counting::new(&config, metrics)),
             config,
         }
@@ -94,6 +98,11 @@ impl Gateway {
     /// What is configured.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Requests that are being served, up to the ends of their answers; tunnels do not count.
+    pub fn in_flight(&self) -> usize {
+        self.limits.in_flight()
     }
 
     /// What is counted.
@@ -120,17 +129,43 @@ impl Gateway {
         );
         let response = match self.trip(request, peer, &mut record).await {
             Ok(response) => response,
-            Err(refusal) => {
-                record.code = Some(refusal.code);
-                let mut response = respond::refusal(&refusal, &asked, &self.config.gateway.issuer);
-                if record.reads_session {
-                    cache::protect(response.headers_mut(), Personal::No);
-                }
-                response
-            }
+            Err(denied) => self.answer(denied, &asked, &mut record),
         };
         record.answered(response.status());
         response.map(|body| Recorded::new(body, record))
+    }
+
+    /// The gateway's own answer.
+    fn answer(&self, denied: Denied, asked: &Asked, record: &mut Record) -> Response<Body> {
+        let issuer = &self.config.gateway.issuer;
+        let refuse = |refusal: &Refusal| respond::refusal(refusal, asked, issuer);
+        let unfit = || {
+            Refusal::new(
+                Code::BadRequest,
+                "There is no URL for this request's target.",
+            )
+        };
+        let mut response = match denied {
+            Denied::Refused(refusal) => {
+                record.code = Some(refusal.code);
+                refuse(&refusal)
+            }
+            Denied::LoginPage(location) => {
+                respond::login_page(&location).unwrap_or_else(|| refuse(&unfit()))
+            }
+            Denied::Moved(location) => {
+                respond::moved(&location).unwrap_or_else(|| refuse(&unfit()))
+            }
+        };
+        let headers = response.headers_mut();
+        if record.reads_session {
+            cache::protect(headers, Personal::No);
+        }
+        if let Some(place) = record.route {
+            fields::add(headers, &self.config.routes[place].response_headers);
+            cache::drop_overrides(headers);
+        }
+        response
     }
 
     async fn trip(
@@ -138,30 +173,24 @@ impl Gateway {
         request: Request<Incoming>,
         peer: Peer,
         record: &mut Record,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, Denied> {
+        let in_flight = self.limits.take()?;
         let (mut parts, body) = request.into_parts();
         let open = |key, had_cookie| self.sessions.of_cookie(key, had_cookie);
-        let approach = self.approach(&mut parts, peer, open, record);
+        let limits = Some(&self.limits);
+        let approach = self.approach(&mut parts, peer, open, limits, record);
         let Approach {
             route,
             behind,
             mut resolution,
-        } = match approach.await {
-            Ok(arrived) => arrived,
-            Err(Denied::Refused(refusal)) => return Err(refusal),
-            Err(Denied::LoginPage(location)) => {
-                let mut response = respond::login_page(&location)
-                    .ok_or_else(|| Refusal::new(Code::LoginRequired, "This needs a login."))?;
-                cache::protect(response.headers_mut(), Personal::No);
-                return Ok(response);
-            }
-        };
+        } = approach.await?;
+        let in_flight = (in_flight, self.limits.take_of(route)?);
         let Behind {
             upstream, own_host, ..
         } = behind;
 
-        let limits = &self.config.limits;
-        let (body, watch) = Body::request(body, limits.request_body, route.timeouts.body_progress);
+        let body_limit = route.limits.request_body;
+        let (body, watch) = Body::request(body, body_limit, route.timeouts.body_progress);
         let token = self.token(route, behind, &resolution)?;
         record.sid = token
             .as_ref()
@@ -171,7 +200,7 @@ impl Gateway {
             timeouts: &route.timeouts,
             own_host: *own_host,
             watch: watch.clone(),
-            body_limit: limits.request_body,
+            body_limit,
         };
         let outgoing = request_of(parts, body);
         let answered = forward
@@ -196,34 +225,43 @@ impl Gateway {
         }
         let mut response = answered.into_response(route.timeouts.response_idle, watch);
         self.finish(route, &resolution, set_cookie, &mut response);
+        response.body_mut().hold(in_flight);
         Ok(response)
     }
 
     /// The stations before the upstream: leaves in `parts` what would be sent to it, but for the token. `open`
-    /// gives the session of a cookie, `witness` is told what each station finds.
+    /// gives the session of a cookie, `limits` count the request, `witness` is told what each station finds.
     async fn approach(
         &self,
         parts: &mut Parts,
         peer: Peer,
         open: impl FnOnce(Option<SessionKey>, bool) -> Session,
+        limits: Option<&Limits>,
         witness: &mut impl Witness,
     ) -> Result<Approach<'_>, Denied> {
-        let limits = &self.config.limits;
         let trusted = &self.config.gateway.trusted_proxies;
         let admitted = admit::admit(
             parts,
             peer,
             trusted,
-            limits.request_body,
             &self.reserved,
             &self.metrics().scrubbed_fields,
         )?;
         witness.admitted(&admitted);
 
-        let (place, route) = self.route(&admitted)?;
-        let behind = &self.upstreams[route.upstream];
-        witness.routed(place, route, &behind.upstream.name);
+        let route = self.route(&admitted)?;
+        let behind = match &route.target {
+            Target::Upstream(place) => Ok(&self.upstreams[*place]),
+            Target::Redirect(redirect) => Err(redirect),
+        };
+        witness.routed(route, behind.map_or("", |behind| &behind.upstream.name));
         check_slashes(route, &admitted)?;
+        admit::check_length(&parts.headers, route.limits.request_body)?;
+        if let Some(limits) = limits {
+            limits.count_address(route, admitted.client)?;
+        }
+        let elsewhere = |redirect| Denied::Moved(elsewhere(redirect, route, &admitted));
+        let behind = behind.map_err(elsewhere)?;
 
         let preflight = authorize::is_preflight(parts);
         let cookie = &self.config.django.cookie;
@@ -231,6 +269,9 @@ impl Gateway {
         let metrics = &self.counting.metrics;
         let resolution = resolve::resolve(cookie, open, route, preflight, headers, metrics).await?;
         witness.resolved(&resolution);
+        if let Some(limits) = limits {
+            limits.count_session(route, resolution.key(), admitted.client)?;
+        }
 
         let origins = &self.config.gateway.trusted_origins;
         authorize::authorize(route, parts, &admitted, origins, preflight, &resolution)?;
@@ -241,6 +282,7 @@ impl Gateway {
         {
             parts.headers.insert(header::HOST, authority.clone());
         }
+        fields::change(&mut parts.headers, &route.request_headers);
         Ok(Approach {
             route,
             behind,
@@ -261,7 +303,9 @@ impl Gateway {
             _ => sessions.of_cookie(key, had_cookie),
         };
         let mut notes = Notes::new(sessions, &self.table, &self.config);
-        let arrived = self.approach(&mut parts, peer, open, &mut notes).await;
+        let arrived = self
+            .approach(&mut parts, peer, open, None, &mut notes)
+            .await;
         let outgoing = match arrived {
             Ok(approach) => self.outgoing(parts, &approach).map_err(Denied::from),
             Err(denied) => Err(denied),
@@ -305,16 +349,15 @@ impl Gateway {
             .transpose()
     }
 
-    /// The route that serves a request, and its place in the file.
-    fn route(&self, admitted: &Admitted) -> Result<(usize, &Route), Refusal> {
+    fn route(&self, admitted: &Admitted) -> Result<&Route, Refusal> {
         let place = self
             .table
             .find(&self.config.routes, &admitted.host, &admitted.path);
-        let Some(place) = place else {
+        let Some(route) = place.map(|place| &self.config.routes[place]) else {
             let detail = "No route of this gateway matches the host and path.";
             return Err(Refusal::new(Code::NoRoute, detail));
         };
-        Ok((place, &self.config.routes[place]))
+        Ok(route)
     }
 
     /// What ends at this hop leaves the response; our cookie and the caching rules come in.
@@ -330,6 +373,8 @@ impl Gateway {
         fields::strip_hop_by_hop(headers, reserved::in_response);
         fields::scrub(headers, reserved::in_response);
         fields::scrub_trailer(headers);
+        // Before what caches are told, which must hold whatever the configuration says.
+        fields::change(headers, &route.response_headers);
         if route.session == SessionMode::Pass {
             return;
         }
@@ -349,6 +394,13 @@ impl Gateway {
             headers.append(header::SET_COOKIE, set_cookie);
         }
     }
+}
+
+/// Where the requests of a route have gone.
+fn elsewhere(redirect: &Redirect, route: &Route, admitted: &Admitted) -> String {
+    let path = &admitted.path;
+    let rest = route.prefix.strip(path);
+    redirect.location(path.forwarded(), &rest, admitted.query.as_deref())
 }
 
 fn check_slashes(route: &Route, admitted: &Admitted) -> Result<(), Refusal> {

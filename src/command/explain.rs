@@ -21,7 +21,7 @@ use super::{
     text::{KeySource, Lines, one_line, print, quoted},
 };
 use crate::{
-    config::{Config, Forward, Grants, Require, Route, SessionMode, Writable},
+    config::{Config, Forward, Grants, Require, Route, SessionMode, Target, Writable},
     gateway::{
         Gateway, Peer,
         explain::{Behind, Explanation, Found, Meaning, Outcome, Sent, Verdict, Visitor},
@@ -252,6 +252,9 @@ impl Teller<'_> {
                 );
                 lines.add("answer", format_args!("302 to {location}"));
             }
+            Outcome::Moved(location) => {
+                lines.add("answer", format_args!("308 to {location}"));
+            }
             Outcome::Refused { code, detail } => {
                 let station = match explanation {
                     Explanation { meaning: None, .. } => "admit",
@@ -323,7 +326,10 @@ impl Teller<'_> {
     }
 
     fn describe(&self, route: &Route) -> String {
-        let upstream = &self.config.upstreams[route.upstream].name;
+        let target = match &route.target {
+            Target::Upstream(place) => format!("upstream {}", self.config.upstreams[*place].name),
+            Target::Redirect(_) => "a redirect".to_owned(),
+        };
         let host = route.host.as_deref().unwrap_or("any");
         let session = match route.session {
             SessionMode::Read => "read",
@@ -338,7 +344,7 @@ impl Teller<'_> {
             Require::Superuser => "superuser",
         };
         let mut text = format!(
-            "host {host}, path {}, upstream {upstream}, session {session}, require {require}",
+            "host {host}, path {}, {target}, session {session}, require {require}",
             route.prefix
         );
         if !route.groups.is_empty() {
@@ -415,7 +421,10 @@ impl Teller<'_> {
     }
 
     fn sent(&self, lines: &mut Lines, sent: &Sent, route: &Route) {
-        let upstream = &self.config.upstreams[route.upstream];
+        let Target::Upstream(place) = route.target else {
+            return;
+        };
+        let upstream = &self.config.upstreams[place];
         let servers = upstream.servers.join(", ");
         lines.add(
             "send",

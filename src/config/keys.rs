@@ -51,6 +51,7 @@ pub(super) const LIMITS: Section = Section {
         "request_head",
         "request_fields",
         "request_body",
+        "in_flight",
         "session_data",
         "session_json",
         "session_write",
@@ -130,6 +131,7 @@ pub(super) const ROUTE: Section = Section {
         "host",
         "path",
         "upstream",
+        "redirect",
         "session",
         "require",
         "groups",
@@ -146,6 +148,10 @@ pub(super) const ROUTE: Section = Section {
         "cache",
         "strip_prefix",
         "encoded_slashes",
+        "request_headers",
+        "response_headers",
+        "rate",
+        "limits",
         "timeouts",
     ],
 };
@@ -170,6 +176,16 @@ pub(super) const OWN_TIMEOUTS: Section = Section {
     name: "timeouts of [upstream.X]",
     keys: &["connect", "response_head", "response_idle"],
 };
+/// `rate = [{ by, requests, every }]` of a route.
+pub(super) const RATE: Section = Section {
+    name: "rate of [[route]]",
+    keys: &["by", "requests", "every"],
+};
+/// `limits = { }` of a route.
+pub(super) const OWN_LIMITS: Section = Section {
+    name: "limits of [[route]]",
+    keys: &["request_body", "in_flight"],
+};
 /// `{ env = "NAME" }` or `{ file = "path" }`.
 pub(super) const SECRET: Section = Section {
     name: "a secret",
@@ -177,9 +193,9 @@ pub(super) const SECRET: Section = Section {
 };
 
 /// The sections that the file is made of; what a misplaced key is looked up in.
-pub(super) const ALL: [&Section; 14] = [
+pub(super) const ALL: [&Section; 15] = [
     &TOP, &LISTENER, &HEALTH, &GATEWAY, &LIMITS, &TIMEOUTS, &DJANGO, &USER, &COOKIE, &UPSTREAM,
-    &ROUTE, &KEY, &SIGNING, &PUBLISHED,
+    &ROUTE, &KEY, &SIGNING, &PUBLISHED, &RATE,
 ];
 
 impl Section {

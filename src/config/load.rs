@@ -25,6 +25,8 @@ impl Default for Limits {
             // As gunicorn; a browser sends about 20.
             request_fields: 100,
             request_body: Some(64 * MIB),
+            // At 100 ms each that is 40,000 requests a second; beyond it they would only wait for each other.
+            in_flight: 4096,
             // A session is a few KiB; a row of megabytes would be read at every request.
             session_data: 256 * 1024,
             session_json: 1024 * 1024,
@@ -89,7 +91,7 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
     let routes = routes::read(
         top,
         &upstreams,
-        &timeouts,
+        (&timeouts, &limits),
         django.as_ref(),
         cookie_is_spelled_out,
     );
@@ -181,6 +183,7 @@ fn read_limits(table: &Table<'_>) -> Limits {
         request_head: table.size("request_head", defaults.request_head, 8 * KIB..=MIB),
         request_fields: table.count("request_fields", defaults.request_fields, 16..=10_000),
         request_body: table.read("request_body", defaults.request_body, read_body_limit),
+        in_flight: table.count("in_flight", defaults.in_flight, 1..=1_000_000),
         session_data: table.size("session_data", defaults.session_data, KIB..=64 * MIB),
         session_json: table.size("session_json", defaults.session_json, KIB..=64 * MIB),
         session_write: table.size("session_write", defaults.session_write, KIB..=64 * MIB),
@@ -200,7 +203,7 @@ fn read_limits(table: &Table<'_>) -> Limits {
     limits
 }
 
-fn read_body_limit(value: &Value<'_>) -> Option<Option<u64>> {
+pub(super) fn read_body_limit(value: &Value<'_>) -> Option<Option<u64>> {
     if value.as_text() == Some("unlimited") {
         return Some(None);
     }

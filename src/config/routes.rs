@@ -3,9 +3,18 @@
 use crate::path::{Canonical, EncodedSlashes};
 
 use super::{
-    Django, Engine, Forward, Grants, Protected, Require, Route, SessionMode, Timeouts, UserClaims,
-    Verify, Writable, item::Value, keys, load::read_own_timeouts, plain,
-    protected::NEVER_FORWARDED, report::nearest, tree::Table, upstreams::Entry, value,
+    Django, Engine, Forward, Grants, Limits, Protected, Require, Route, SessionMode, Target,
+    Timeouts, UserClaims, Verify, Writable,
+    item::Value,
+    keys,
+    load::read_own_timeouts,
+    plain,
+    protected::NEVER_FORWARDED,
+    report::nearest,
+    traffic::{self, Message},
+    tree::Table,
+    upstreams::Entry,
+    value,
 };
 
 /// Django's own default (django/conf/global_settings.py, LOGIN_URL).
@@ -15,7 +24,7 @@ const LOGIN_URL: &str = "/accounts/login/";
 pub(super) fn read(
     top: &Table<'_>,
     upstreams: &[Entry<'_>],
-    timeouts: &Timeouts,
+    defaults: (&Timeouts, &Limits),
     django: Option<&Django>,
     cookie_is_spelled_out: bool,
 ) -> Vec<Route> {
@@ -30,7 +39,8 @@ pub(super) fn read(
     let mut used = vec![false; upstreams.len()];
     let mut routes: Vec<(Route, Table<'_>)> = Vec::new();
     for table in tables {
-        if let Some(route) = read_one(&table, upstreams, timeouts, protected, &mut used) {
+        let place = routes.len();
+        if let Some(route) = read_one(&table, place, upstreams, defaults, protected, &mut used) {
             if let Some(django) = django {
                 check_user(&table, &route, django);
                 plain::check(&table, &route, django);
@@ -60,8 +70,9 @@ pub(super) fn read(
 
 fn read_one(
     table: &Table<'_>,
+    place: usize,
     upstreams: &[Entry<'_>],
-    timeouts: &Timeouts,
+    (timeouts, limits): (&Timeouts, &Limits),
     protected: &Protected,
     used: &mut [bool],
 ) -> Option<Route> {
@@ -71,9 +82,13 @@ fn read_one(
     let prefix = table
         .required("path", "path = \"/\"")
         .and_then(|value| value.parse("a path such as \"/orders/\"", value::prefix));
-    let upstream = table
-        .required("upstream", "upstream = \"orders\"")
-        .and_then(|value| find_upstream(&value, upstreams));
+    let redirect = table.value("redirect");
+    let upstream = match redirect {
+        Some(_) => None,
+        None => table
+            .required("upstream", "upstream = \"orders\"")
+            .and_then(|value| find_upstream(&value, upstreams)),
+    };
     if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
         *used = true;
     }
@@ -89,7 +104,12 @@ fn read_one(
         ("staff", Require::Staff),
         ("superuser", Require::Superuser),
     ];
-    let session = table.choice("session", SessionMode::Read, &modes);
+    // Who is only sent elsewhere is nobody here.
+    let usual = match redirect {
+        Some(_) => SessionMode::Off,
+        None => SessionMode::Read,
+    };
+    let session = table.choice("session", usual, &modes);
     let require = table.choice("require", Require::Anyone, &requirements);
     let groups = read_groups(table, require);
     let user = table.read("user", UserClaims::default(), read_user);
@@ -125,7 +145,23 @@ fn read_one(
         entry.map_or(timeouts, |entry| &entry.upstream.timeouts),
     );
 
-    check_session(table, session, entry);
+    let fields = |key, message| {
+        table.read(key, Vec::new(), |value| {
+            traffic::read_fields(value, message)
+        })
+    };
+    let rates = traffic::read_rates(table);
+    let target = match redirect {
+        None => {
+            check_session(table, session, entry);
+            upstream.map(Target::Upstream)
+        }
+        Some(value) => {
+            traffic::check_redirect(table);
+            traffic::read_redirect(&value).map(Target::Redirect)
+        }
+    };
+    traffic::check_rates(table, &rates, session == SessionMode::Read);
     if forward_on_store_error
         && (require != Require::Anyone || !grants.is_empty())
         && let Some(value) = table.value("on_store_error")
@@ -140,7 +176,8 @@ fn read_one(
             Some(host) => Some(host?),
         },
         prefix: prefix?,
-        upstream: upstream?,
+        place,
+        target: target?,
         session,
         require,
         groups,
@@ -154,6 +191,10 @@ fn read_one(
         upstream_cache,
         strip_prefix,
         encoded_slashes,
+        request_headers: fields("request_headers", Message::Request),
+        response_headers: fields("response_headers", Message::Response),
+        rates,
+        limits: traffic::read_limits(table, limits),
         timeouts,
     })
 }
@@ -487,10 +528,10 @@ fn remark(routes: &[(Route, Table<'_>)], upstreams: &[Entry<'_>], cookie_is_spel
                 "whoever controls the upstream can use unsafe_writable to act as other users";
             table.context.report.remark(value.at, sentence);
         }
-        let Some((entry, told)) = upstreams
-            .get(route.upstream)
-            .zip(told.get_mut(route.upstream))
-        else {
+        let Target::Upstream(upstream) = route.target else {
+            continue;
+        };
+        let Some((entry, told)) = upstreams.get(upstream).zip(told.get_mut(upstream)) else {
             continue;
         };
         if std::mem::replace(told, true) {

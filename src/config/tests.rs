@@ -239,9 +239,16 @@ fn defaults_are_the_documented_ones() {
 
     let route = &routes[0];
     assert_eq!(
-        (route.line, route.upstream, &route.host, &route.strip_prefix),
+        (route.line, route.place, &route.host, &route.strip_prefix),
         (13, 0, &None, &None)
     );
+    assert!(matches!(route.target, Target::Upstream(0)) && route.rates.is_empty());
+    assert!(route.request_headers.is_empty() && route.response_headers.is_empty());
+    assert_eq!(
+        (route.limits.request_body, route.limits.in_flight),
+        (Some(64 << 20), None)
+    );
+    assert_eq!(limits.in_flight, 4096);
     assert_eq!(
         (route.session, route.require),
         (SessionMode::Read, Require::Anyone)

@@ -29,7 +29,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    fn new(why: impl Into<String>) -> Self {
+    pub(super) fn new(why: impl Into<String>) -> Self {
         Self {
             why: why.into(),
             suggestion: None,

@@ -95,11 +95,10 @@ pub fn admit(
     parts: &mut Parts,
     peer: Peer,
     trusted: &[IpNet],
-    body_limit: Option<u64>,
     reserved: &Reserved,
     scrubbed: &Counters<Scrubbed>,
 ) -> Result<Admitted, Refusal> {
-    check_framing(&parts.headers, parts.version, body_limit)?;
+    check_framing(&parts.headers, parts.version)?;
     check_method(&parts.method)?;
     let (authority, host) = host(parts)?;
     let (path, asterisk) = path(&parts.method, &parts.uri)?;
@@ -159,7 +158,7 @@ fn bad_request(rule: &str) -> Refusal {
 }
 
 /// RFC 9112, section 6.3. hyper has resolved what it could; what it lets through undecided is refused here.
-fn check_framing(headers: &HeaderMap, version: Version, limit: Option<u64>) -> Result<(), Refusal> {
+fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         if version < Version::HTTP_11 {
@@ -180,12 +179,20 @@ fn check_framing(headers: &HeaderMap, version: Version, limit: Option<u64>) -> R
     if lengths.next().is_some() {
         return Err(bad_request("it has more than one Content-Length").closing());
     }
-    let length = length
-        .to_str()
-        .ok()
-        .and_then(|length| length.parse::<u64>().ok());
+    match number(length) {
+        None => Err(bad_request("its Content-Length is not a number").closing()),
+        Some(_) => Ok(()),
+    }
+}
+
+fn number(length: &HeaderValue) -> Option<u64> {
+    length.to_str().ok()?.parse().ok()
+}
+
+/// Refuses a body that says itself that it is too large. Others are cut while they stream.
+pub fn check_length(headers: &HeaderMap, limit: Option<u64>) -> Result<(), Refusal> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(number);
     match (length, limit) {
-        (None, _) => Err(bad_request("its Content-Length is not a number").closing()),
         (Some(length), Some(limit)) if length > limit => Err(too_large(limit)),
         _ => Ok(()),
     }
@@ -403,7 +410,6 @@ mod tests {
                 encrypted: false,
             },
             &trusted,
-            Some(100),
             &Reserved::default(),
             &Metrics::default().scrubbed_fields,
         );
@@ -483,8 +489,13 @@ mod tests {
         }
         let odd = get("/").header("transfer-encoding", "gzip, chunked");
         assert_eq!(admitted(odd).0.unwrap_err().code, Code::TransferEncoding);
-        let long = get("/").header("content-length", "101");
-        assert_eq!(admitted(long).0.unwrap_err().code, Code::BodyTooLarge);
+        let (_, long) = admitted(get("/").header("content-length", "101"));
+        assert_eq!(
+            check_length(&long, Some(100)).unwrap_err().code,
+            Code::BodyTooLarge
+        );
+        check_length(&long, Some(101)).unwrap();
+        check_length(&long, None).unwrap();
         for method in ["CONNECT", "TRACE", "TRACK"] {
             let request = get("/").method(method);
             assert_eq!(

@@ -27,6 +27,8 @@ pub enum Denied {
     Refused(Refusal),
     /// A page load without the login that the route needs: this is where to log in.
     LoginPage(String),
+    /// The route is elsewhere now: there.
+    Moved(String),
 }
 
 impl From<Refusal> for Denied {

@@ -27,6 +27,16 @@ pub fn protect(headers: &mut HeaderMap, personal: Personal) {
     if personal == Personal::No {
         return;
     }
+    drop_overrides(headers);
+    let control = match personal {
+        Personal::SetsCookie => HeaderValue::from_static("private, no-store"),
+        _ => private(headers),
+    };
+    headers.insert(header::CACHE_CONTROL, control);
+}
+
+/// Removes the fields that caches believe more than `Cache-Control`.
+pub fn drop_overrides(headers: &mut HeaderMap) {
     let overriding: Vec<_> = headers
         .keys()
         .filter(|name| overrides_cache_control(name))
@@ -35,11 +45,6 @@ pub fn protect(headers: &mut HeaderMap, personal: Personal) {
     for name in overriding {
         headers.remove(name);
     }
-    let control = match personal {
-        Personal::SetsCookie => HeaderValue::from_static("private, no-store"),
-        _ => private(headers),
-    };
-    headers.insert(header::CACHE_CONTROL, control);
 }
 
 /// The upstream's directives without those that speak to shared caches, and with `private`.

@@ -102,6 +102,8 @@ pub enum Outcome {
     },
     /// At the login page.
     LoginPage(String),
+    /// At a URL that is the route's.
+    Moved(String),
     /// At the upstream.
     Sent(Box<Sent>),
 }
@@ -194,6 +196,7 @@ impl<'a> Notes<'a> {
         let outcome = match outgoing {
             Ok((request, without)) => Outcome::Sent(Box::new(sent(&request, &without))),
             Err(Denied::LoginPage(location)) => Outcome::LoginPage(location),
+            Err(Denied::Moved(location)) => Outcome::Moved(location),
             Err(Denied::Refused(Refusal { code, detail, .. })) => Outcome::Refused { code, detail },
         };
         Explanation {
@@ -221,7 +224,7 @@ impl Witness for Notes<'_> {
             .verdicts(self.routes, &admitted.host, &admitted.path);
     }
 
-    fn routed(&mut self, _: usize, route: &Route, upstream: &str) {
+    fn routed(&mut self, route: &Route, upstream: &str) {
         self.upstream = upstream.to_owned();
         self.forward = Some(route.forward.clone());
     }

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::reserved;
+use crate::{config::FieldChange, reserved};
 
 /// Fields that never pass a hop, whether or not `Connection` names them.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -49,6 +49,25 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool
     Stripped {
         nominates_reserved,
         nominated: nominated.count() as u64,
+    }
+}
+
+/// Sets and removes what the configuration of a route says.
+pub fn change(headers: &mut HeaderMap, changes: &[FieldChange]) {
+    for FieldChange { name, value } in changes {
+        match value {
+            Some(value) => drop(headers.insert(name, value.clone())),
+            None => drop(headers.remove(name)),
+        }
+    }
+}
+
+/// Sets what the configuration of a route says in an answer of the gateway's own, which keeps what it says itself.
+pub fn add(headers: &mut HeaderMap, changes: &[FieldChange]) {
+    for FieldChange { name, value } in changes {
+        if let (Some(value), false) = (value, headers.contains_key(name)) {
+            headers.insert(name, value.clone());
+        }
     }
 }
 

@@ -32,8 +32,8 @@ pub trait Witness {
     /// The request is unambiguous.
     fn admitted(&mut self, admitted: &Admitted);
 
-    /// A route serves it, at this place of the file, and this upstream is behind it.
-    fn routed(&mut self, place: usize, route: &Route, upstream: &str);
+    /// A route serves it, and this upstream is behind it.
+    fn routed(&mut self, route: &Route, upstream: &str);
 
     /// It is known who asks, as far as it can be.
     fn resolved(&mut self, resolution: &Resolution);
@@ -77,10 +77,10 @@ pub struct Record {
     host: String,
     /// The resolved path.
     path: String,
-    /// The place of the route.
-    route: Option<usize>,
     /// The upstream's name.
     upstream: String,
+    /// The place of the route.
+    pub route: Option<usize>,
     /// Whether the answer depends on the session; not logged.
     pub reads_session: bool,
     /// The opaque id of the session, as the upstream got it.
@@ -130,8 +130,8 @@ impl Witness for Record {
         self.path.push_str(admitted.path.forwarded());
     }
 
-    fn routed(&mut self, place: usize, route: &Route, upstream: &str) {
-        self.route = Some(place);
+    fn routed(&mut self, route: &Route, upstream: &str) {
+        self.route = Some(route.place);
         self.upstream.push_str(upstream);
         self.reads_session = route.session == SessionMode::Read;
     }

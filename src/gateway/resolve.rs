@@ -34,6 +34,16 @@ pub struct Resolution {
     pub had_cookie: bool,
 }
 
+impl Resolution {
+    /// The key of a session that is there.
+    pub fn key(&self) -> Option<&SessionKey> {
+        match &self.caller {
+            Caller::Visitor(session) => session.known().map(|(key, _)| key),
+            _ => None,
+        }
+    }
+}
+
 /// Takes the session cookie out of the request, and asks whose it is where the route wants to know: `open` gives
 /// the session of its key, and of its being there.
 ///

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use crate::{body::Body, error::Code, reserved};
 
 /// Seconds after which it makes sense to try again when something was away or busy.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+const RETRY_AFTER: u64 = 1;
 
 /// Why the gateway answers in the upstream's place. The detail is one sentence for people: it never holds a
 /// cookie, a session key or a value of the session. Of what an upstream sent it may name keys of its change.
@@ -21,6 +21,8 @@ pub struct Refusal {
     pub upstream_status: Option<StatusCode>,
     /// Whether the connection must end with this answer, because its framing cannot be trusted.
     pub close: bool,
+    /// Seconds after which it makes sense to try again, where it does at all.
+    pub retry_after: u64,
 }
 
 impl Refusal {
@@ -31,6 +33,7 @@ impl Refusal {
             detail: detail.into(),
             upstream_status: None,
             close: false,
+            retry_after: RETRY_AFTER,
         }
     }
 
@@ -39,6 +42,14 @@ impl Refusal {
         Self {
             upstream_status: Some(status),
             ..Self::new(code, detail)
+        }
+    }
+
+    /// It makes sense to try again after so many seconds.
+    pub fn retry_after(self, seconds: u64) -> Self {
+        Self {
+            retry_after: seconds,
+            ..self
         }
     }
 
@@ -89,8 +100,12 @@ pub fn refusal(refusal: &Refusal, asked: &Asked, issuer: &str) -> Response<Body>
         HeaderValue::from_static("nosniff"),
     );
     // After the upstream has acted nothing may invite a repetition.
-    if status == StatusCode::SERVICE_UNAVAILABLE && refusal.upstream_status.is_none() {
-        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+    let passes = [
+        StatusCode::SERVICE_UNAVAILABLE,
+        StatusCode::TOO_MANY_REQUESTS,
+    ];
+    if passes.contains(&status) && refusal.upstream_status.is_none() {
+        headers.insert(header::RETRY_AFTER, refusal.retry_after.into());
     }
     if code == Code::LoginRequired {
         let challenge = format!("Session realm=\"{issuer}\"");
@@ -106,6 +121,15 @@ pub fn refusal(refusal: &Refusal, asked: &Asked, issuer: &str) -> Response<Body>
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// A redirect of a whole route (RFC 9110, section 15.4.9): what was asked for stays a POST if it is one.
+pub fn moved(location: &str) -> Option<Response<Body>> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let location = HeaderValue::from_str(location).ok()?;
+    response.headers_mut().insert(header::LOCATION, location);
+    Some(response)
 }
 
 /// A redirect to the login page. 302 as Django's own (`redirect_to_login`), for GET and HEAD only.
@@ -163,6 +187,7 @@ fn title(code: Code) -> &'static str {
         StatusCode::METHOD_NOT_ALLOWED => "Method not allowed",
         StatusCode::CONFLICT => "Your session has changed",
         StatusCode::PAYLOAD_TOO_LARGE => "Too large",
+        StatusCode::TOO_MANY_REQUESTS => "Too many requests",
         StatusCode::NOT_IMPLEMENTED => "Not implemented",
         StatusCode::BAD_GATEWAY => "Bad gateway",
         StatusCode::SERVICE_UNAVAILABLE => "Temporarily unavailable",
