@@ -84,11 +84,10 @@ fn read_one(
         .and_then(|value| value.parse("a path such as \"/orders/\"", value::prefix));
     let redirect = table.value("redirect");
     let upstream = match redirect {
-        Some(_) => None,
-        None => table
-            .required("upstream", "upstream = \"orders\"")
-            .and_then(|value| find_upstream(&value, upstreams)),
+        Some(_) => table.value("upstream"),
+        None => table.required("upstream", "upstream = \"orders\""),
     };
+    let upstream = upstream.and_then(|value| find_upstream(&value, upstreams));
     if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
         *used = true;
     }

@@ -243,7 +243,7 @@ fn field_value(value: &Value<'_>) -> Option<Option<HeaderValue>> {
         return None;
     };
     match HeaderValue::from_str(text) {
-        Ok(field) if text.trim() == text => Some(Some(field)),
+        Ok(field) if text.is_ascii() && text.trim() == text => Some(Some(field)),
         _ => {
             let why = "a field's value is visible ASCII without blanks around it";
             value.problem(why, None);

@@ -19,6 +19,7 @@ mod history;
 mod keys;
 mod layers;
 mod library;
+mod limits;
 mod metrics;
 mod outage;
 mod own_tables;

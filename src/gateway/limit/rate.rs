@@ -11,9 +11,9 @@ use pingora_limits::estimator::Estimator;
 use crate::config::Rate;
 
 /// A count-min sketch: each key adds to one counter of each row, and its count is the least of them. So a count is
-/// never too small, and too large only for a key that shares a counter in *every* row. With a million keys of
-/// 10 requests in one interval that makes about 150 too many; with 10,000 keys the chance of one too many is 1 in
-/// 2,000. A sketch takes 2 MiB.
+/// never too small, and too large only for a key that shares a counter in *every* row. With a million keys in one
+/// interval every count is about eleven keys' worth too large; with 10,000 keys one of 2,500 is, by about one key's. A
+/// sketch takes 2 MiB.
 const ROWS: usize = 4;
 const COLUMNS: usize = 65_536;
 
