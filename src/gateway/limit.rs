@@ -158,7 +158,7 @@ impl Limits {
         let now = Instant::now();
         let rates = &self.routes[route.place].rates;
         for (_, window) in rates.iter().filter(|(rate, _)| rate.by == by) {
-            window.enter(key(), now).map_err(|wait| too_many(wait))?;
+            window.enter(key(), now).map_err(too_many)?;
         }
         Ok(())
     }
