@@ -21,6 +21,7 @@ mod layers;
 mod library;
 mod limits;
 mod metrics;
+mod monitoring;
 mod outage;
 mod own_tables;
 mod plain;
