@@ -5,6 +5,7 @@
 
 mod item;
 mod keys;
+mod listeners;
 mod load;
 mod mysql;
 mod plain;
@@ -20,24 +21,24 @@ pub mod sql;
 mod tests;
 mod traffic;
 mod tree;
+mod trusted;
 mod upstreams;
 mod value;
 
-use std::{
-    cell::RefCell, ffi::OsString, fs, net::SocketAddr, path::Path, path::PathBuf, time::Duration,
-};
+use std::{cell::RefCell, ffi::OsString, fs, path::Path, path::PathBuf, time::Duration};
 
 use chrono_tz::Tz;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use http::HeaderName;
-use ipnet::IpNet;
 use toml::de::DeTable;
 
 pub use self::{
+    listeners::{Address, Listener},
     protected::Protected,
     report::{Position, Problem, Remark},
     secret::Secret,
     traffic::{FieldChange, Rate, RateBy, Redirect, RouteLimits},
+    trusted::Trusted,
 };
 use self::{
     report::Report,
@@ -55,7 +56,7 @@ pub struct Config {
     /// `[[listener]]`.
     pub listeners: Vec<Listener>,
     /// `[health] address`.
-    pub health: Option<SocketAddr>,
+    pub health: Option<Address>,
     /// `[health] jwks`: the path of the public keys; `None` without `[gateway] signing`.
     pub jwks: Option<String>,
     /// `[gateway]`.
@@ -171,20 +172,13 @@ fn syntax(report: &Report<'_>, text: &str, error: &toml::de::Error) {
     report.problem(Some(span.start), sentence, None);
 }
 
-/// `[[listener]]`: a socket on which clients are served.
-#[derive(Clone, Debug)]
-pub struct Listener {
-    /// Where to listen. Port 0 lets the system choose.
-    pub address: SocketAddr,
-}
-
 /// `[gateway]`.
 #[derive(Clone, Debug)]
 pub struct Gateway {
     /// The `iss` claim.
     pub issuer: String,
-    /// Peers whose `X-Forwarded-*` count. Empty by default; a network of all addresses is refused.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Peers whose `X-Forwarded-*` count, and whose PROXY protocol headers do.
+    pub trusted_proxies: Trusted,
     /// Origins (`https://host[:port]`, lower-case) that may send cross-site requests.
     pub trusted_origins: Vec<String>,
     /// `signing`: signs the tokens of upstreams with `algorithm = "EdDSA"`.

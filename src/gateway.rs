@@ -127,7 +127,7 @@ impl Gateway {
             peer.address,
             self.counting.clone(),
         );
-        let response = match self.trip(request, peer, &mut record).await {
+        let response = match self.trip(request, &peer, &mut record).await {
             Ok(response) => response,
             Err(denied) => self.answer(denied, &asked, &mut record),
         };
@@ -171,7 +171,7 @@ impl Gateway {
     async fn trip(
         &self,
         request: Request<Incoming>,
-        peer: Peer,
+        peer: &Peer,
         record: &mut Record,
     ) -> Result<Response<Body>, Denied> {
         let in_flight = self.limits.take()?;
@@ -234,7 +234,7 @@ impl Gateway {
     async fn approach(
         &self,
         parts: &mut Parts,
-        peer: Peer,
+        peer: &Peer,
         open: impl FnOnce(Option<SessionKey>, bool) -> Session,
         limits: Option<&Limits>,
         witness: &mut impl Witness,
@@ -304,7 +304,7 @@ impl Gateway {
         };
         let mut notes = Notes::new(sessions, &self.table, &self.config);
         let arrived = self
-            .approach(&mut parts, peer, open, None, &mut notes)
+            .approach(&mut parts, &peer, open, None, &mut notes)
             .await;
         let outgoing = match arrived {
             Ok(approach) => self.outgoing(parts, &approach).map_err(Denied::from),

@@ -2,11 +2,12 @@
 
 mod accept;
 mod connection;
+mod health;
 mod listen;
+mod socket;
 
 use std::{
     future::Future,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,20 +15,22 @@ use std::{
 };
 
 use tokio::{
-    net::TcpListener,
     sync::{mpsc, watch},
     time::timeout,
 };
 
-pub use self::listen::{BindError, probe};
+pub use self::listen::{BindError, Listener, probe};
 use self::{accept::accept, listen::announce};
-use crate::{admin::health, config::Config, gateway::Current};
+use crate::{
+    config::{Address, Config},
+    gateway::Current,
+};
 
 /// Opened sockets, not served yet.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<TcpListener>,
-    health: Option<TcpListener>,
+    listeners: Vec<Listener>,
+    health: Option<Listener>,
 }
 
 impl Server {
@@ -39,20 +42,17 @@ impl Server {
     pub async fn bind(config: &Config) -> Result<Self, BindError> {
         let mut listeners = Vec::new();
         for listener in &config.listeners {
-            listeners.push(listen::bind(listener.address).await?);
+            listeners.push(listen::bind(&listener.address)?);
         }
-        let health = match config.health {
-            Some(address) => Some(listen::bind(address).await?),
-            None => None,
-        };
+        let health = config.health.as_ref().map(listen::bind).transpose()?;
         Ok(Self { listeners, health })
     }
 
     /// The addresses on which clients are served; port 0 has become a real one.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
+    pub fn addresses(&self) -> Vec<Address> {
         self.listeners
             .iter()
-            .filter_map(|listener| listener.local_addr().ok())
+            .filter_map(Listener::address)
             .collect()
     }
 

@@ -1,63 +1,26 @@
 //! `/healthz`, `/readyz`, `/metrics` and the public keys. Nothing here is secret, so the address may be open.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
-
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
 
 use super::jwks::Jwks;
-use crate::{
-    gateway::{Current, Gateway},
-    telemetry::metrics,
-};
+use crate::{gateway::Gateway, telemetry::metrics};
 
-/// A probe that has not asked by then is not one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Answers until the process ends.
-pub async fn serve(listener: TcpListener, current: Arc<Current>, draining: Arc<AtomicBool>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let (current, draining) = (current.clone(), draining.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
-            let path = request.uri().path();
-            let gateway = current.load();
-            let jwks = Jwks::new(gateway.config()).filter(|jwks| jwks.is_at(path));
-            let response = match jwks {
-                Some(jwks) => jwks.answer(request.method()),
-                None => answer(path, &gateway, draining.load(Ordering::Relaxed)),
-            };
-            async move { Ok::<_, Infallible>(response) }
-        });
-        tokio::spawn(async move {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            // A probe that leaves is none of our business.
-            let _ = connection.await;
-        });
+/// Answers a request on the health address. `draining`: the process is about to end.
+pub fn answer<B>(request: &Request<B>, gateway: &Gateway, draining: bool) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    let jwks = Jwks::new(gateway.config()).filter(|jwks| jwks.is_at(path));
+    match jwks {
+        Some(jwks) => jwks.answer(request.method()),
+        None => state(path, gateway, draining),
     }
 }
 
 /// `/healthz`: the process runs. `/readyz`: it has spoken to the database once and is not shutting down; a
 /// database that goes away later is told in the body only, because all gateways going unready together would
 /// be an outage of everything.
-fn answer(path: &str, gateway: &Gateway, draining: bool) -> Response<Full<Bytes>> {
+fn state(path: &str, gateway: &Gateway, draining: bool) -> Response<Full<Bytes>> {
     if path == "/metrics" {
         return metrics(gateway);
     }

@@ -196,7 +196,7 @@ impl Explain {
             .explain(
                 parts,
                 Peer {
-                    address: self.from,
+                    address: Some(self.from),
                     encrypted: false,
                 },
                 self.user.as_deref(),

@@ -1,6 +1,6 @@
 //! One value of the file: read as what it should be, or reported with its place and what would do.
 
-use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, time::Duration};
 
 use toml::{Spanned, de::DeValue};
 
@@ -189,11 +189,6 @@ impl<'a> Value<'a> {
             self.problem(format!("{text:?} is not {expected}"), suggestion);
         }
         found.map(|(_, choice)| *choice)
-    }
-
-    /// An IP address and port to listen on.
-    pub(super) fn socket(&self) -> Option<SocketAddr> {
-        self.parse("an address such as \"127.0.0.1:8080\"", value::socket)
     }
 
     /// The items of a list; `expected` is what the list should be. What is there instead may be a secret, and

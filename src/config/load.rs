@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::{
-    Algorithm, Config, Gateway, Limits, Listener, Timeouts,
+    Algorithm, Config, Gateway, Limits, Timeouts,
     item::Value,
-    keys, routes, signing, site,
+    keys, listeners, routes, signing, site,
     tree::Table,
-    upstreams, value,
+    trusted, upstreams, value,
     value::{GIB, KIB, MIB},
 };
 
@@ -65,8 +63,8 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
     let health_table = top.table("health", &keys::HEALTH);
     let health = health_table
         .value("address")
-        .and_then(|value| value.socket());
-    let listeners = read_listeners(top, &health_table);
+        .and_then(|value| value.address());
+    let listeners = listeners::read(top, health.as_ref());
     let gateway_table = top.table("gateway", &keys::GATEWAY);
     let (signing, mut own_keys) = signing::read(&gateway_table);
     let jwks = signing::read_jwks(&health_table, own_keys.can_sign);
@@ -112,68 +110,18 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
     })
 }
 
-fn read_listeners(top: &Table<'_>, health: &Table<'_>) -> Vec<Listener> {
-    if top.value("listener").is_none() {
-        return vec![Listener {
-            address: ([127, 0, 0, 1], 8080).into(),
-        }];
-    }
-    let mut taken: Vec<_> = health
-        .value("address")
-        .and_then(|value| value.as_text()?.parse().ok())
-        .into_iter()
-        .collect();
-    let mut listeners = Vec::new();
-    for table in top.tables("listener", &keys::LISTENER) {
-        let Some(value) = table.required("address", "address = \"127.0.0.1:8080\"") else {
-            continue;
-        };
-        let Some(address) = value.socket() else {
-            continue;
-        };
-        if address.port() != 0 && taken.contains(&address) {
-            value.problem(format!("{address} is given twice"), None);
-        }
-        taken.push(address);
-        listeners.push(Listener { address });
-    }
-    listeners
-}
-
 fn read_gateway(table: &Table<'_>, signing: signing::Keys) -> Option<Gateway> {
     let issuer = table.required("issuer", "issuer = \"https://shop.example\"");
-    let networks = "a list of networks such as [\"10.0.0.0/8\"]";
     let origins = "a list of origins such as [\"https://shop.example\"]";
-    let trusted_proxies = table.list("trusted_proxies", Vec::new(), networks, value::network);
-    if let Some(value) = table.value("trusted_proxies")
-        && is_everyone(&trusted_proxies)
-    {
-        let why = "this is every address: anybody could claim any client address, scheme and host";
-        value.problem(why, Some("list the proxies before the gateway".to_owned()));
-    }
     let trusted_origins = table.list("trusted_origins", Vec::new(), origins, value::origin);
     Some(Gateway {
         issuer: issuer?.parse("text", value::issuer)?,
-        trusted_proxies,
+        trusted_proxies: trusted::read(table),
         trusted_origins,
         signing: signing.signing,
         published: signing.published,
         sid_key: signing.sid_key,
     })
-}
-
-/// Whether the networks are, together, all of IPv4 (also as IPv6) or all of IPv6.
-fn is_everyone(networks: &Vec<IpNet>) -> bool {
-    let mapped = |network: &IpNet| match network {
-        IpNet::V6(v6) => {
-            v6.prefix_len() <= 96 && v6.contains(&std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped())
-        }
-        IpNet::V4(_) => false,
-    };
-    let joined = IpNet::aggregate(networks);
-    joined
-        .iter()
-        .any(|network| network.prefix_len() == 0 || mapped(network))
 }
 
 fn read_limits(table: &Table<'_>) -> Limits {

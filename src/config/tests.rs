@@ -156,7 +156,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(shutdown_grace, seconds(20));
     assert_eq!(listeners[0].address.to_string(), "127.0.0.1:8080");
     assert_eq!(gateway.issuer, "https://shop.example");
-    assert!(gateway.trusted_proxies.is_empty() && gateway.trusted_origins.is_empty());
+    assert!(gateway.trusted_proxies.networks.is_empty() && gateway.trusted_origins.is_empty());
     assert!(gateway.signing.is_none() && gateway.published.is_empty());
     assert!(gateway.sid_key.is_none());
 
@@ -381,7 +381,7 @@ writable = []
         ["https://shop.example", "http://localhost:3000"]
     );
     assert_eq!(
-        config.gateway.trusted_proxies[1].to_string(),
+        config.gateway.trusted_proxies.networks[1].to_string(),
         "192.0.2.1/32"
     );
     assert_eq!(config.limits.request_body, None);

@@ -1,19 +1,19 @@
 //! The first station: refuses what two servers could read in two ways, and removes what only the gateway may
 //! say. It never looks at sessions.
 
-use std::net::IpAddr;
+use std::{fmt::Write as _, net::IpAddr};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts,
     uri::Authority,
 };
-use ipnet::IpNet;
 
 use super::{
     fields::{is_chunked, scrub, strip_hop_by_hop},
     respond::Refusal,
 };
 use crate::{
+    config::Trusted,
     error::Code,
     path::Canonical,
     reserved::{Reserved, folds_to},
@@ -57,10 +57,10 @@ const NEVER_FOLDED: [&str; 4] = ["content-length", "transfer-encoding", "host", 
 const NEVER_PASSED: [&str; 2] = ["proxy", "forwarded"];
 
 /// Who has opened the connection on which a request came.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
-    /// Its address, or the one that a PROXY protocol header tells.
-    pub address: IpAddr,
+    /// Its address, or the one that a PROXY protocol header tells; `None` is a Unix socket's.
+    pub address: Option<IpAddr>,
     /// Whether TLS protects the connection up to this gateway.
     pub encrypted: bool,
 }
@@ -82,8 +82,8 @@ pub struct Admitted {
     pub upgrade: bool,
     /// `https` or `http`, as far as it is known.
     pub scheme: &'static str,
-    /// The client's address, from a trusted proxy's word where there is one.
-    pub client: IpAddr,
+    /// The client's address, from a trusted proxy's word where there is one; `None` is a Unix socket's.
+    pub client: Option<IpAddr>,
 }
 
 /// Checks a request and makes its fields those that may go on.
@@ -93,8 +93,8 @@ pub struct Admitted {
 /// A refusal whose detail names the rule.
 pub fn admit(
     parts: &mut Parts,
-    peer: Peer,
-    trusted: &[IpNet],
+    peer: &Peer,
+    trusted: &Trusted,
     reserved: &Reserved,
     scrubbed: &Counters<Scrubbed>,
 ) -> Result<Admitted, Refusal> {
@@ -122,10 +122,8 @@ pub fn admit(
             .headers
             .insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let Peer { address, encrypted } = peer;
-    let peer = address.to_canonical();
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
-    let trust = is_trusted(&peer);
+    let address = peer.address.map(|address| address.to_canonical());
+    let trust = trusted.contains(address);
     for name in scrub_forwarding(&mut parts.headers, trust) {
         scrubbed.count(match spelling(&name) {
             Scrubbed::Reserved => Scrubbed::Forwarding,
@@ -133,11 +131,16 @@ pub fn admit(
         });
     }
     let client = if trust {
-        client_of(&parts.headers, peer, is_trusted)
+        client_of(&parts.headers, address, trusted)
     } else {
-        peer
+        address
     };
-    let scheme = tell_forwarding(&mut parts.headers, peer, encrypted, authority.as_ref());
+    let scheme = tell_forwarding(
+        &mut parts.headers,
+        address,
+        peer.encrypted,
+        authority.as_ref(),
+    );
     Ok(Admitted {
         host,
         authority,
@@ -330,7 +333,7 @@ fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) -> Vec<HeaderName> {
 }
 
 /// The client by the word of trusted proxies: from the right, the first address that is not one of them.
-fn client_of(headers: &HeaderMap, peer: IpAddr, is_trusted: impl Fn(&IpAddr) -> bool) -> IpAddr {
+fn client_of(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &Trusted) -> Option<IpAddr> {
     let mut client = peer;
     let fields = headers
         .get_all(X_FORWARDED_FOR)
@@ -341,18 +344,19 @@ fn client_of(headers: &HeaderMap, peer: IpAddr, is_trusted: impl Fn(&IpAddr) -> 
         let Ok(address) = entry.trim().parse::<IpAddr>() else {
             break;
         };
-        client = address.to_canonical();
-        if !is_trusted(&client) {
+        client = Some(address.to_canonical());
+        if !trusted.contains(client) {
             break;
         }
     }
     client
 }
 
-/// Appends to what a trusted proxy has said (the others' words are gone), and gives the scheme.
+/// Appends to what a trusted proxy has said (the others' words are gone), and gives the scheme. A Unix socket's peer
+/// has no address, and adds none.
 fn tell_forwarding(
     headers: &mut HeaderMap,
-    peer: IpAddr,
+    peer: Option<IpAddr>,
     encrypted: bool,
     authority: Option<&HeaderValue>,
 ) -> &'static str {
@@ -365,9 +369,14 @@ fn tell_forwarding(
         chain.push_str(value);
         chain.push_str(", ");
     }
-    chain.push_str(&peer.to_string());
+    match peer {
+        // Writing to a String cannot fail.
+        Some(peer) => drop(write!(chain, "{peer}")),
+        None => chain.truncate(chain.len().saturating_sub(2)),
+    }
+    headers.remove(X_FORWARDED_FOR);
     // Visible ASCII by construction: an address, and what `to_str` let through.
-    if let Ok(chain) = HeaderValue::try_from(chain) {
+    if let (false, Ok(chain)) = (chain.is_empty(), HeaderValue::try_from(chain)) {
         headers.insert(X_FORWARDED_FOR, chain);
     }
     let mut protocols = headers.get_all(X_FORWARDED_PROTO).iter();
@@ -402,11 +411,14 @@ mod tests {
         request: http::request::Builder,
     ) -> (Result<Admitted, Refusal>, HeaderMap) {
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        let trusted = Trusted {
+            networks: trusted.iter().filter_map(|net| net.parse().ok()).collect(),
+            unix: trusted.contains(&"unix"),
+        };
         let admitted = admit(
             &mut parts,
-            Peer {
-                address: peer.parse().unwrap(),
+            &Peer {
+                address: peer.parse().ok(),
                 encrypted: false,
             },
             &trusted,
@@ -507,6 +519,18 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_sockets_peer_has_no_address_and_is_trusted_by_name_only() {
+        let request = || get("/").header("x-forwarded-for", "198.51.100.1");
+        let (stranger, headers) = admitted_from("unix", &["127.0.0.1"], request());
+        assert_eq!(stranger.unwrap().client, None);
+        assert!(!headers.contains_key("x-forwarded-for"));
+        let (proxied, headers) = admitted_from("unix", &["unix"], request());
+        let client = proxied.unwrap().client.unwrap();
+        assert_eq!(client.to_string(), "198.51.100.1");
+        assert_eq!(headers["x-forwarded-for"], "198.51.100.1");
+    }
+
+    #[test]
     fn only_a_trusted_proxy_says_who_the_client_is() {
         let request = || {
             get("/")
@@ -520,7 +544,7 @@ mod tests {
         };
         let (stranger, headers) = admitted(request());
         let stranger = stranger.unwrap();
-        assert_eq!(stranger.client.to_string(), "203.0.113.9");
+        assert_eq!(stranger.client.unwrap().to_string(), "203.0.113.9");
         assert_eq!(stranger.scheme, "http");
         assert_eq!(headers["x-forwarded-for"], "203.0.113.9");
         assert_eq!(headers["x-forwarded-host"], "Shop.Example.:8080");
@@ -534,7 +558,7 @@ mod tests {
         }
         let (proxied, headers) = admitted_from("::ffff:10.0.0.2", &["10.0.0.0/8"], request());
         let proxied = proxied.unwrap();
-        assert_eq!(proxied.client.to_string(), "198.51.100.1");
+        assert_eq!(proxied.client.unwrap().to_string(), "198.51.100.1");
         assert_eq!(proxied.scheme, "https");
         assert_eq!(
             headers["x-forwarded-for"],

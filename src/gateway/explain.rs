@@ -217,7 +217,9 @@ impl Witness for Notes<'_> {
             path: admitted.path.forwarded().to_owned(),
             matched: matched.fold(String::new(), |path, segment| format!("{path}/{segment}")),
             scheme: admitted.scheme,
-            client: admitted.client.to_string(),
+            client: admitted
+                .client
+                .map_or_else(|| "unix:".to_owned(), |client| client.to_string()),
         });
         self.verdicts = self
             .table

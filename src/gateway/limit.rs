@@ -121,7 +121,7 @@ impl Limits {
     /// # Errors
     ///
     /// 429: too many of this address.
-    pub fn count_address(&self, route: &Route, client: IpAddr) -> Result<(), Refusal> {
+    pub fn count_address(&self, route: &Route, client: Option<IpAddr>) -> Result<(), Refusal> {
         self.count(route, RateBy::Address, || self.address(client))
     }
 
@@ -135,7 +135,7 @@ impl Limits {
         &self,
         route: &Route,
         session: Option<&SessionKey>,
-        client: IpAddr,
+        client: Option<IpAddr>,
     ) -> Result<(), Refusal> {
         self.count(route, RateBy::Session, || match session {
             Some(key) => self.hasher.hash_one(key.as_str()),
@@ -144,10 +144,12 @@ impl Limits {
     }
 
     /// A household or a server has an IPv6 network of 64 bits for itself, and more addresses than can be counted.
-    fn address(&self, client: IpAddr) -> u64 {
-        match client.to_canonical() {
-            IpAddr::V4(address) => self.hasher.hash_one(address.octets()),
-            IpAddr::V6(address) => self.hasher.hash_one(&address.octets()[..8]),
+    fn address(&self, client: Option<IpAddr>) -> u64 {
+        match client.map(|address| address.to_canonical()) {
+            Some(IpAddr::V4(address)) => self.hasher.hash_one(address.octets()),
+            Some(IpAddr::V6(address)) => self.hasher.hash_one(&address.octets()[..8]),
+            // All that come over Unix sockets, as far as nobody tells them apart.
+            None => self.hasher.hash_one(()),
         }
     }
 

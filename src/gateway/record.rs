@@ -71,8 +71,8 @@ pub struct Record {
     _in_flight: Held,
     started: Instant,
     method: Method,
-    /// The client's address.
-    client: IpAddr,
+    /// The client's address; none behind a Unix socket.
+    client: Option<IpAddr>,
     /// The host that was routed.
     host: String,
     /// The resolved path.
@@ -93,7 +93,7 @@ pub struct Record {
 
 impl Record {
     /// Starts the clock.
-    pub fn new(method: Method, peer: IpAddr, counting: Arc<Counting>) -> Self {
+    pub fn new(method: Method, peer: Option<IpAddr>, counting: Arc<Counting>) -> Self {
         Self {
             _in_flight: Held::new(&counting.metrics.requests_in_flight),
             counting,
@@ -139,6 +139,11 @@ impl Witness for Record {
     fn resolved(&mut self, _: &Resolution) {}
 }
 
+/// A client as logs call it: as nginx does where it has no address.
+fn told(client: Option<IpAddr>) -> String {
+    client.map_or_else(|| "unix:".to_owned(), |client| client.to_string())
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         if self.status.is_none() {
@@ -147,7 +152,7 @@ impl Drop for Record {
         }
         tracing::info!(
             target: telemetry::ACCESS,
-            client = %self.client,
+            client = %told(self.client),
             method = self.method.as_str(),
             host = self.host,
             path = self.path,

@@ -2,12 +2,9 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-};
+use tokio::sync::{mpsc, watch};
 
-use super::connection::serve;
+use super::{connection::serve, listen::Listener};
 use crate::gateway::{Current, Peer};
 
 /// After an accept that failed for want of file descriptors.
@@ -15,7 +12,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves each connection in a task of its own, until told to stop. Each holds a copy of `alive`.
 pub async fn accept(
-    listener: TcpListener,
+    listener: Listener,
     current: Arc<Current>,
     alive: mpsc::Sender<()>,
     mut stopped: watch::Receiver<bool>,
@@ -26,12 +23,12 @@ pub async fn accept(
             _ = stopped.changed() => return,
         };
         match accepted {
-            Ok((stream, peer)) => {
+            Ok(socket) => {
                 let peer = Peer {
-                    address: peer.ip(),
+                    address: socket.peer(),
                     encrypted: false,
                 };
-                let serving = serve(stream, peer, current.clone(), stopped.clone());
+                let serving = serve(socket, peer, current.clone(), stopped.clone());
                 let alive = alive.clone();
                 tokio::spawn(async move {
                     serving.await;

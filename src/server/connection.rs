@@ -12,8 +12,9 @@ use std::{
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpStream, sync::watch};
+use tokio::sync::watch;
 
+use super::socket::Socket;
 use crate::gateway::{Current, Peer};
 
 /// Most time from the start of a connection to the end of its first request's head. Later heads have
@@ -23,17 +24,16 @@ const FIRST_HEAD: Duration = Duration::from_secs(10);
 /// Serves a client until one of the two ends the connection. What is configured when it begins holds for the
 /// connection; each request is served by what is configured when it comes.
 pub async fn serve(
-    stream: TcpStream,
+    socket: Socket,
     peer: Peer,
     current: Arc<Current>,
     mut stopped: watch::Receiver<bool>,
 ) {
-    // Small answers must not wait for the acknowledgement of the ones before.
-    let _ = stream.set_nodelay(true);
     let begun = AtomicBool::new(false);
     let service = service_fn(|request| {
         begun.store(true, Ordering::Relaxed);
         let gateway = current.load();
+        let peer = peer.clone();
         async move { Ok::<_, Infallible>(gateway.handle(request, peer).await) }
     });
     let gateway = current.load();
@@ -43,7 +43,7 @@ pub async fn serve(
         .header_read_timeout(timeouts.idle)
         .max_headers(limits.request_fields)
         .max_header_size(limits.request_head)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(socket), service);
     // Kept no longer: a connection may outlive many configurations.
     drop(gateway);
     let mut connection = pin!(connection);

@@ -233,11 +233,14 @@ mod tests {
             })
             .unwrap();
         assert_eq!([SECRET_KEY, SHOP_KEY, DATABASE, CONFIG].map(read), before);
-        assert_eq!(config.listeners[0].address.port(), 8081);
+        assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:8081");
 
         let loaded = Config::load(&path.join(CONFIG), &|_| None, LoadOptions::default()).unwrap();
         assert_eq!(loaded.remarks, []);
-        assert_eq!(loaded.config.listeners[0].address.port(), 8080);
+        assert_eq!(
+            loaded.config.listeners[0].address.to_string(),
+            "127.0.0.1:8080"
+        );
     }
 
     #[cfg(unix)]

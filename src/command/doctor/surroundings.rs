@@ -1,11 +1,11 @@
 //! Keys, services and sockets.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use super::Finding;
 use crate::{
     command::text::count,
-    config::{Algorithm, Config, Upstream},
+    config::{Address, Algorithm, Config, Upstream},
     server,
     upstream::Server,
 };
@@ -63,13 +63,13 @@ fn judge(upstream: &Upstream, server: &str, error: Option<String>, any: bool) ->
 
 /// Whether the sockets could be opened.
 pub(super) async fn listeners(config: &Config, findings: &mut Vec<Finding>) {
-    let listeners = config.listeners.iter().map(|listener| listener.address);
-    for address in listeners.chain(config.health) {
+    let listeners = config.listeners.iter().map(|listener| &listener.address);
+    for address in listeners.chain(&config.health) {
         findings.push(listener(address).await);
     }
 }
 
-async fn listener(address: SocketAddr) -> Finding {
+async fn listener(address: &Address) -> Finding {
     match server::probe(address).await {
         Ok(()) => Finding::ok("listener", format!("{address} is free")),
         Err(error) if error.is_taken() => Finding::warn(

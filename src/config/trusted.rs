@@ -1,0 +1,89 @@
+//! `trusted_proxies`: whose word counts on who the client is.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{tree::Table, value};
+
+/// How the list names the peers of Unix sockets.
+const UNIX: &str = "unix";
+
+/// Peers whose word is taken. None by default; all addresses together are refused.
+#[derive(Clone, Debug, Default)]
+pub struct Trusted {
+    /// Networks.
+    pub networks: Vec<IpNet>,
+    /// Whoever connects to a Unix socket.
+    pub unix: bool,
+}
+
+impl Trusted {
+    /// Whether this peer is one of them; one without an address comes from a Unix socket.
+    pub fn contains(&self, peer: Option<IpAddr>) -> bool {
+        match peer.map(|address| address.to_canonical()) {
+            Some(address) => self.networks.iter().any(|net| net.contains(&address)),
+            None => self.unix,
+        }
+    }
+}
+
+enum Entry {
+    Network(IpNet),
+    Unix,
+}
+
+/// Reads `[gateway] trusted_proxies`.
+pub(super) fn read(table: &Table<'_>) -> Trusted {
+    let expected = "a list of networks such as [\"10.0.0.0/8\"]";
+    let entry = |text: &str| match text {
+        UNIX => Ok(Entry::Unix),
+        text => value::network(text).map(Entry::Network),
+    };
+    let mut trusted = Trusted::default();
+    for entry in table.list("trusted_proxies", Vec::new(), expected, entry) {
+        match entry {
+            Entry::Network(network) => trusted.networks.push(network),
+            Entry::Unix => trusted.unix = true,
+        }
+    }
+    if let Some(value) = table.value("trusted_proxies")
+        && is_everyone(&trusted.networks)
+    {
+        let why = "this is every address: anybody could claim any client address, scheme and host";
+        value.problem(why, Some("list the proxies before the gateway".to_owned()));
+    }
+    trusted
+}
+
+/// Whether the networks are, together, all of IPv4 (also as IPv6) or all of IPv6.
+fn is_everyone(networks: &Vec<IpNet>) -> bool {
+    let mapped = |network: &IpNet| match network {
+        IpNet::V6(v6) => {
+            v6.prefix_len() <= 96 && v6.contains(&std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped())
+        }
+        IpNet::V4(_) => false,
+    };
+    let joined = IpNet::aggregate(networks);
+    joined
+        .iter()
+        .any(|network| network.prefix_len() == 0 || mapped(network))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unix_socket_is_trusted_only_by_name() {
+        let mut trusted = Trusted {
+            networks: vec!["127.0.0.0/8".parse().unwrap()],
+            unix: false,
+        };
+        assert!(!trusted.contains(None));
+        assert!(trusted.contains(Some("::ffff:127.0.0.1".parse().unwrap())));
+        trusted.unix = true;
+        assert!(trusted.contains(None));
+        assert!(!trusted.contains(Some("192.0.2.1".parse().unwrap())));
+    }
+}
