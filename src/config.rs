@@ -30,6 +30,7 @@ use std::{cell::RefCell, ffi::OsString, fs, path::Path, path::PathBuf, time::Dur
 use chrono_tz::Tz;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use http::HeaderName;
+use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
 pub use self::{
@@ -49,6 +50,8 @@ use crate::path::{EncodedSlashes, Prefix};
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// The first 12 hex digits of the file's SHA-256, as `sha256sum` prints them.
+    pub digest: String,
     /// `writes`: `false` turns every accepted change into `session-not-saved`.
     pub writes: bool,
     /// `shutdown_grace`: how long requests and writes under way may take after SIGTERM.
@@ -144,10 +147,22 @@ impl Config {
         let config = load::read(&Table::top(&context, &keys::TOP, tree.get_ref()));
         let (problems, remarks) = context.report.finish();
         match config {
-            Some(config) if problems.is_empty() => Ok(Loaded { config, remarks }),
+            Some(mut config) if problems.is_empty() => {
+                config.digest = digest(text);
+                Ok(Loaded { config, remarks })
+            }
             _ => Err(problems),
         }
     }
+}
+
+fn digest(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    digest
+        .iter()
+        .take(6)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Reports what is not TOML. The parser's own text would quote the line, which may hold a secret.
@@ -208,7 +223,7 @@ pub struct Published {
 }
 
 /// `[limits]`. Sizes are bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Largest request head.
     pub request_head: usize,
@@ -231,7 +246,7 @@ pub struct Limits {
 }
 
 /// `[timeouts]`, also per upstream and per route where those set one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// A client connection without a complete request head.
     pub idle: Duration,
@@ -304,7 +319,7 @@ pub enum Engine {
 }
 
 /// Which database `[django] database` names. The address is a secret: it may hold a password.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Database {
     /// `postgres://...` or `postgresql://...`
     Postgres(Secret),
@@ -341,7 +356,7 @@ pub struct User {
 }
 
 /// `[django.cookie]`: SESSION_COOKIE_*.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cookie {
     /// SESSION_COOKIE_NAME.
     pub name: String,
@@ -375,7 +390,7 @@ pub enum SameSite {
 }
 
 /// `[upstream.X]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// X: also the `aud` claim.
     pub name: String,
@@ -407,7 +422,7 @@ pub enum Algorithm {
 }
 
 /// One of an upstream's keys.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// `kid`.
     pub kid: String,

@@ -35,10 +35,13 @@ use self::{
     resolve::Resolution,
     respond::{Asked, Refusal},
 };
-pub use self::{admit::Peer, current::Current};
+pub use self::{
+    admit::Peer,
+    current::{Current, Reload, Reloads},
+};
 use crate::{
     body::Body,
-    config::{Config, Redirect, Route, SessionMode, Target},
+    config::{self, Config, Redirect, Route, SessionMode, Target},
     django::cookie,
     error::Code,
     path::EncodedSlashes,
@@ -71,7 +74,7 @@ struct Approach<'a> {
 /// An upstream, and the key for its tokens where it has one.
 #[derive(Debug)]
 struct Behind {
-    upstream: Upstream,
+    upstream: Arc<Upstream>,
     injector: Option<Injector>,
     own_host: bool,
 }
@@ -79,8 +82,34 @@ struct Behind {
 impl Gateway {
     /// Prepares the routes and upstreams of a configuration in front of its sessions; counts in `metrics`.
     pub fn new(config: Config, sessions: Sessions, metrics: Arc<Metrics>) -> Self {
-        let behind = |upstream: &crate::config::Upstream| Behind {
-            upstream: Upstream::new(upstream),
+        let limits = Limits::new(&config, None);
+        Self::with(config, sessions, metrics, limits, |upstream| {
+            Arc::new(Upstream::new(upstream))
+        })
+    }
+
+    /// The gateway after a change of the configuration. Upstreams that are configured as before keep their
+    /// connections and what is known of their servers.
+    pub fn after(&self, config: Config, sessions: Sessions) -> Self {
+        let metrics = self.metrics().clone();
+        let limits = Limits::new(&config, Some(&self.limits));
+        Self::with(config, sessions, metrics, limits, |upstream| {
+            let before = self.config.upstreams.iter().zip(&self.upstreams);
+            let same = before.filter(|(config, _)| *config == upstream);
+            let kept = same.map(|(_, behind)| behind.upstream.clone()).next();
+            kept.unwrap_or_else(|| Arc::new(Upstream::new(upstream)))
+        })
+    }
+
+    fn with(
+        config: Config,
+        sessions: Sessions,
+        metrics: Arc<Metrics>,
+        limits: Limits,
+        opened: impl Fn(&config::Upstream) -> Arc<Upstream>,
+    ) -> Self {
+        let behind = |upstream: &config::Upstream| Behind {
+            upstream: opened(upstream),
             injector: Injector::new(upstream, &config.gateway, &metrics),
             own_host: upstream.own_host,
         };
@@ -89,7 +118,7 @@ impl Gateway {
             upstreams: config.upstreams.iter().map(behind).collect(),
             sessions,
             reserved: Reserved::new(config.plain_header_names()),
-            limits: Limits::new(&config, None),
+            limits,
             counting: Arc::new(Counting::new(&config, metrics)),
             config,
         }

@@ -86,7 +86,7 @@ impl Server {
         let gateway = current.load();
         let ended = timeout(gateway.config().shutdown_grace, async {
             all_gone.recv().await;
-            gateway.sessions().store().drained().await;
+            gateway.sessions().store().under_way().none().await;
         });
         match ended.await {
             Ok(()) => tracing::info!("shut down"),

@@ -44,10 +44,10 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 pub struct Sessions(Arc<Site>);
 
 struct Site {
-    store: Store,
+    store: Arc<Store>,
     settings: Settings,
     codec: Codec,
-    memo: Memo,
+    memo: Arc<Memo>,
     auth: AuthHash,
     opaque: Opaque,
     /// What `"if"` may bear too: revisions that were told under another key of a rotation.
@@ -140,14 +140,53 @@ impl Sessions {
     ///
     /// A definite no: an address that cannot be understood.
     pub fn open(config: &Config, metrics: Arc<Metrics>) -> Result<Self, store::OpenError> {
-        let settings = Settings::from(config);
         let options = store::Options::new(config, metrics.clone());
         let store = Store::open(&config.django.database, options)?;
+        let site = Site::new(Settings::from(config), Arc::new(store), metrics);
+        Ok(Self::configured(config, site))
+    }
+
+    /// The sessions of the same site after a change of the configuration. The store stays where everything that
+    /// it depends on is as it was, and so does the memo of what rows mean.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sessions::open`].
+    pub fn reopen(&self, config: &Config) -> Result<Self, store::OpenError> {
+        let Site {
+            store,
+            memo,
+            settings,
+            metrics,
+            ..
+        } = &*self.0;
+        let database = &config.django.database;
+        let options = store::Options {
+            under_way: store.under_way().clone(),
+            ..store::Options::new(config, metrics.clone())
+        };
+        let store = match store.is_of(database, &options) {
+            true => store.clone(),
+            false => Arc::new(Store::open(database, options)?),
+        };
+        let mut site = Site::new(Settings::from(config), store, metrics.clone());
+        if site.settings == *settings {
+            site.memo = memo.clone();
+        }
+        Ok(Self::configured(config, site))
+    }
+
+    /// Whether both ask the database over the same connections.
+    pub fn shares_store(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0.store, &other.0.store)
+    }
+
+    fn configured(config: &Config, site: Site) -> Self {
         let sid_key = config.gateway.sid_key.as_ref();
         let sid_key = sid_key.unwrap_or(&config.django.secret_key);
         let secret_keys =
             std::iter::once(&config.django.secret_key).chain(&config.django.secret_key_fallbacks);
-        Ok(Self(Arc::new(Site {
+        Self(Arc::new(Site {
             opaque: Opaque::new(sid_key),
             earlier: secret_keys
                 .filter(|key| *key != sid_key)
@@ -156,8 +195,8 @@ impl Sessions {
             protected: config.django.protected.clone(),
             user_columns: config.user_columns().into(),
             session_write: config.limits.session_write,
-            ..Site::new(settings, store, metrics)
-        })))
+            ..site
+        }))
     }
 
     /// The database behind.
@@ -296,10 +335,10 @@ struct Guess {
 }
 
 impl Site {
-    fn new(settings: Settings, store: Store, metrics: Arc<Metrics>) -> Self {
+    fn new(settings: Settings, store: Arc<Store>, metrics: Arc<Metrics>) -> Self {
         Self {
             codec: Codec::new(&settings),
-            memo: Memo::new(),
+            memo: Arc::new(Memo::new()),
             auth: AuthHash::new(&settings),
             opaque: Opaque::new(&settings.secret_key),
             earlier: Vec::new(),

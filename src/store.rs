@@ -31,7 +31,7 @@ pub use self::{
     backend::{Fault, Found, Proof, Wanted},
     batch::LookupError,
     bounded::Freshness,
-    change::{ChangeError, Decision, NewRow, Plan},
+    change::{ChangeError, Decision, NewRow, Plan, UnderWay},
     details::UserDetails,
     mysql::MySql,
     postgres::Postgres,
@@ -144,10 +144,12 @@ pub struct Options {
     pub users: Option<UserOptions>,
     /// Where the store counts.
     pub metrics: Arc<Metrics>,
+    /// Where its changes are counted while they are under way: beside those of the store before it.
+    pub under_way: UnderWay,
 }
 
 /// How users are looked up. Names were checked to be plain identifiers when the configuration was read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserOptions {
     /// The user table.
     pub table: String,
@@ -183,7 +185,40 @@ impl Options {
             session_queue: config.limits.session_queue,
             users: UserOptions::new(config),
             metrics,
+            under_way: UnderWay::default(),
         }
+    }
+
+    /// Whether a store with the other ones would do the same.
+    fn is_same(&self, other: &Self) -> bool {
+        let Self {
+            table,
+            time_zone,
+            max_staleness,
+            deadline,
+            connections,
+            write_connections,
+            pooled,
+            accept_replica,
+            session_data,
+            lookup_queue,
+            session_queue,
+            users,
+            metrics: _,
+            under_way: _,
+        } = other;
+        self.table == *table
+            && self.time_zone == *time_zone
+            && self.max_staleness == *max_staleness
+            && self.deadline == *deadline
+            && self.connections == *connections
+            && self.write_connections == *write_connections
+            && self.pooled == *pooled
+            && self.accept_replica == *accept_replica
+            && self.session_data == *session_data
+            && self.lookup_queue == *lookup_queue
+            && self.session_queue == *session_queue
+            && self.users == *users
     }
 }
 
@@ -224,8 +259,9 @@ pub struct Store {
     state: Arc<State>,
     /// Where answers may be older than their questions.
     bounded: Option<Arc<Bounded>>,
-    deadline: Duration,
-    metrics: Arc<Metrics>,
+    /// What it was opened with.
+    database: config::Database,
+    options: Options,
 }
 
 enum Engine {
@@ -266,7 +302,6 @@ impl Store {
     /// Prepares a store on the current Tokio runtime, without waiting for the database: see [`Store::first_contact`].
     pub fn open(database: &config::Database, options: Options) -> Result<Self, OpenError> {
         let handle = runtime::Handle::try_current().map_err(|_| OpenError::NoRuntime)?;
-        let (deadline, metrics) = (options.deadline, options.metrics.clone());
         let state = Arc::new(State::default());
         let bounded = (!options.max_staleness.is_zero()).then(|| {
             let (bound, metrics) = (options.max_staleness, options.metrics.clone());
@@ -278,29 +313,39 @@ impl Store {
         let engine = match database {
             config::Database::Postgres(url) => {
                 let backend = Postgres::new(url, &options).map_err(OpenError::Address)?;
-                Engine::Postgres(Parts::start(backend, options, &state, &bounded, &handle))
+                Engine::Postgres(Parts::start(backend, &options, &state, &bounded, &handle))
             }
             config::Database::MySql(url) => {
                 let backend = MySql::new(url, &options).map_err(OpenError::Address)?;
-                Engine::MySql(Parts::start(backend, options, &state, &bounded, &handle))
+                Engine::MySql(Parts::start(backend, &options, &state, &bounded, &handle))
             }
             config::Database::Sqlite(path) => {
                 let backend = Sqlite::new(path, &options);
                 // One writer: SQLite has one write lock, and waiting in our own line is fairer than in its.
                 let options = Options {
                     write_connections: 1,
-                    ..options
+                    ..options.clone()
                 };
-                Engine::Sqlite(Parts::start(backend, options, &state, &bounded, &handle))
+                Engine::Sqlite(Parts::start(backend, &options, &state, &bounded, &handle))
             }
         };
         Ok(Self {
             engine,
             state,
             bounded,
-            deadline,
-            metrics,
+            database: database.clone(),
+            options,
         })
+    }
+
+    /// Whether it is what [`Store::open`] would make of these.
+    pub fn is_of(&self, database: &config::Database, options: &Options) -> bool {
+        self.database == *database && self.options.is_same(options)
+    }
+
+    /// The changes under way, of this store and of those before it.
+    pub fn under_way(&self) -> &UnderWay {
+        &self.options.under_way
     }
 
     /// Tries the database for up to `patience`. A definite no (no such database, no such table, a login that
@@ -400,16 +445,7 @@ impl Store {
 
     /// When a lookup that begins now must have its answer.
     pub fn deadline(&self) -> Instant {
-        Instant::now() + self.deadline
-    }
-
-    /// Waits until no change is under way.
-    pub async fn drained(&self) {
-        match &self.engine {
-            Engine::Postgres(parts) => parts.changer.drained().await,
-            Engine::MySql(parts) => parts.changer.drained().await,
-            Engine::Sqlite(parts) => parts.changer.drained().await,
-        }
+        Instant::now() + self.options.deadline
     }
 
     /// Brings the metrics up to date that tell how much there is of something.
@@ -417,14 +453,11 @@ impl Store {
         if let Some(bounded) = &self.bounded {
             bounded.measure();
         }
-        let changes = match &self.engine {
-            Engine::Postgres(parts) => parts.changer.under_way(),
-            Engine::MySql(parts) => parts.changer.under_way(),
-            Engine::Sqlite(parts) => parts.changer.under_way(),
-        };
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let metrics = &self.metrics;
-        metrics.changes_under_way.set(number(changes));
+        let metrics = &self.options.metrics;
+        metrics
+            .changes_under_way
+            .set(number(self.under_way().count()));
         metrics
             .lookups_waiting
             .set(number(self.batcher().waiting()));
@@ -456,7 +489,7 @@ impl fmt::Debug for Store {
 impl<B: Backend> Parts<B> {
     fn start(
         backend: B,
-        options: Options,
+        options: &Options,
         state: &Arc<State>,
         bounded: &Option<Arc<Bounded>>,
         runtime: &runtime::Handle,
@@ -466,10 +499,10 @@ impl<B: Backend> Parts<B> {
         let probe = runtime.spawn(state.clone().probe(backend.clone(), options.deadline));
         Self {
             probe: probe.abort_handle(),
-            batcher: Batcher::start(backend.clone(), &options, state, clock, runtime),
+            batcher: Batcher::start(backend.clone(), options, state, clock, runtime),
             changer: Arc::new(Changer::new(
                 backend.clone(),
-                &options,
+                options,
                 state,
                 bounded.clone(),
                 runtime,
@@ -497,6 +530,7 @@ mod tests {
             accept_replica: false,
             max_staleness: Duration::ZERO,
             metrics: Arc::default(),
+            under_way: UnderWay::default(),
             session_data: 1024,
             lookup_queue: 16,
             session_queue: 16,

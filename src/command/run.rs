@@ -1,9 +1,15 @@
 //! `run`: the gateway itself.
 
+mod reload;
+
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
-use tokio::{runtime, signal};
+use tokio::{
+    runtime, signal,
+    signal::unix::{Signal, SignalKind},
+};
 
+use self::reload::Reloader;
 use super::{failure, load};
 use crate::{
     config::Config,
@@ -26,7 +32,7 @@ pub fn run(path: &Path) -> ExitCode {
     for remark in &loaded.remarks {
         tracing::warn!("{remark}");
     }
-    match block_on(serve(loaded.config)) {
+    match block_on(serve(loaded.config, path)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => failure(&sentence, 1),
     }
@@ -41,7 +47,10 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, String>>) -> Re
     runtime.block_on(future)
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(config: Config, file: &Path) -> Result<(), String> {
+    // From here on a SIGHUP does not end the process.
+    let hangups = signal::unix::signal(SignalKind::hangup());
+    let hangups = hangups.map_err(|error| format!("SIGHUP cannot be waited for: {error}"))?;
     let metrics = Arc::<Metrics>::default();
     let sessions = Sessions::open(&config, metrics.clone()).map_err(describe)?;
     // Before the first socket opens: a wrong database address should not look like a running gateway.
@@ -55,8 +64,19 @@ async fn serve(config: Config) -> Result<(), String> {
         .await
         .map_err(|error| error.to_string())?;
     let current = Current::new(Gateway::new(config, sessions, metrics));
-    server.run(Arc::new(current), stopped()).await;
+    let current = Arc::new(current);
+    let reloader = Reloader::new(file.to_owned(), current.clone());
+    let reloading = tokio::spawn(reload_on(hangups, reloader));
+    server.run(current, stopped()).await;
+    reloading.abort();
     Ok(())
+}
+
+/// One after the other; those that come meanwhile are one.
+async fn reload_on(mut hangups: Signal, reloader: Reloader) {
+    while hangups.recv().await.is_some() {
+        reloader.reload().await;
+    }
 }
 
 /// A table of the site's own may ask for columns that only Django can fill. `check` cannot know, it asks no
@@ -87,19 +107,12 @@ fn describe(error: OpenError) -> String {
 /// Ready when the process is asked to end.
 pub(super) async fn stopped() {
     let interrupted = signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        let Ok(mut terminated) = signal::unix::signal(signal::unix::SignalKind::terminate()) else {
-            let _ = interrupted.await;
-            return;
-        };
-        tokio::select! {
-            _ = interrupted => {}
-            _ = terminated.recv() => {}
-        }
-    }
-    #[cfg(not(unix))]
-    {
+    let Ok(mut terminated) = signal::unix::signal(SignalKind::terminate()) else {
         let _ = interrupted.await;
+        return;
+    };
+    tokio::select! {
+        _ = interrupted => {}
+        _ = terminated.recv() => {}
     }
 }

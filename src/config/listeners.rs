@@ -30,7 +30,7 @@ impl fmt::Display for Address {
 }
 
 /// `[[listener]]`: a socket on which clients are served.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Where to listen.
     pub address: Address,

@@ -96,6 +96,7 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
     top.context.remark_on_env();
 
     Some(Config {
+        digest: String::new(),
         writes,
         shutdown_grace,
         listeners,

@@ -137,6 +137,7 @@ fn every_mistake_of_a_file_is_told_in_the_order_of_the_file() {
 #[test]
 fn defaults_are_the_documented_ones() {
     let Config {
+        digest: _,
         writes,
         shutdown_grace,
         listeners,

@@ -14,7 +14,7 @@ pub use crate::config::Verify;
 /// A Django site's settings, as far as its sessions depend on them.
 ///
 /// [`Settings::new`] fills in Django's own defaults; change a field where settings.py does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
     /// The Django release that the site runs.

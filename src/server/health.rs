@@ -39,8 +39,7 @@ pub async fn serve(listener: Listener, current: Arc<Current>, draining: Arc<Atom
         };
         let (current, draining) = (current.clone(), draining.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let gateway = current.load();
-            let response = health::answer(&request, &gateway, draining.load(Ordering::Relaxed));
+            let response = health::answer(&request, &current, draining.load(Ordering::Relaxed));
             async move { Ok::<_, Infallible>(response) }
         });
         tokio::spawn(async move {

@@ -15,7 +15,7 @@ use super::{Error, Sessions, Site};
 use crate::{
     config::{Database, Limits, Protected, Secret, sql},
     django::{Settings, Verify},
-    store::{Options, Store, UserOptions},
+    store::{Options, Store, UnderWay, UserOptions},
 };
 
 /// The longest that a logout may take to count.
@@ -247,7 +247,7 @@ impl Connect {
             user_columns: self.user.columns.into(),
             reads_groups: self.user.groups.is_some(),
             session_write: self.session_write,
-            ..Site::new(self.settings, store, metrics)
+            ..Site::new(self.settings, Arc::new(store), metrics)
         })))
     }
 
@@ -285,6 +285,7 @@ impl Connect {
                 accept_replica: self.accept_replica,
                 max_staleness: self.max_staleness,
                 metrics: Arc::default(),
+                under_way: UnderWay::default(),
                 session_data: self.settings.session_data,
                 lookup_queue: limits.lookup_queue,
                 session_queue: limits.session_queue,

@@ -121,9 +121,25 @@ pub struct Changer<B: Backend> {
     session_queue: usize,
     /// What has to hear of changes.
     bounded: Option<Arc<Bounded>>,
-    /// Counts the changes under way.
-    running: watch::Sender<usize>,
+    under_way: UnderWay,
     metrics: Arc<Metrics>,
+}
+
+/// Counts the changes under way. A reload can open another store: they count in one place.
+#[derive(Clone, Debug, Default)]
+pub struct UnderWay(Arc<watch::Sender<usize>>);
+
+impl UnderWay {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        *self.0.borrow()
+    }
+
+    /// Waits until there is none.
+    pub async fn none(&self) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+    }
 }
 
 struct Pooled<B: Backend> {
@@ -172,7 +188,7 @@ impl<B: Backend> Changer<B> {
             waiting: StdMutex::default(),
             session_queue: options.session_queue,
             bounded,
-            running: watch::Sender::new(0),
+            under_way: options.under_way.clone(),
             metrics: options.metrics.clone(),
         }
     }
@@ -184,7 +200,7 @@ impl<B: Backend> Changer<B> {
         plan: P,
     ) -> Result<P::Answer, ChangeError> {
         let until = Instant::now() + self.deadline;
-        let running = Running::new(&self.running);
+        let running = Running::new(&self.under_way);
         let touched = self.bounded.clone().zip(key);
         let touched = touched.map(|(bounded, key)| Touched::new(bounded, key));
         let runtime = self.runtime.clone();
@@ -197,17 +213,6 @@ impl<B: Backend> Changer<B> {
         });
         // A task that did not come to its end (the process is going down) has not said what it did.
         task.await.unwrap_or(Err(ChangeError::Unknown))
-    }
-
-    /// Waits until no change is under way.
-    pub async fn drained(&self) {
-        // The sender lives as long as `self`, so this cannot fail.
-        let _ = self.running.subscribe().wait_for(|count| *count == 0).await;
-    }
-
-    /// How many changes are under way, from their beginning to their end.
-    pub fn under_way(&self) -> usize {
-        *self.running.borrow()
     }
 
     async fn take_turn<P: Plan>(
@@ -586,18 +591,18 @@ impl Drop for Place<'_> {
 }
 
 /// Counts a change for as long as it is under way.
-struct Running(watch::Sender<usize>);
+struct Running(UnderWay);
 
 impl Running {
-    fn new(running: &watch::Sender<usize>) -> Self {
-        running.send_modify(|count| *count += 1);
-        Self(running.clone())
+    fn new(under_way: &UnderWay) -> Self {
+        under_way.0.send_modify(|count| *count += 1);
+        Self(under_way.clone())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.send_modify(|count| *count -= 1);
+        self.0.0.send_modify(|count| *count -= 1);
     }
 }
 

@@ -292,6 +292,7 @@ mod tests {
             lookup_queue: 1,
             session_queue: 1,
             metrics: std::sync::Arc::default(),
+            under_way: Default::default(),
             users: Some(UserOptions {
                 table: "auth_user".into(),
                 key: "id".into(),

@@ -26,6 +26,7 @@ mod outage;
 mod own_tables;
 mod plain;
 mod projection;
+mod reload;
 mod response;
 mod roles;
 mod rolling;

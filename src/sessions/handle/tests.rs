@@ -464,7 +464,7 @@ async fn a_save_goes_on_when_its_caller_leaves() {
         });
         assert!(once.await, "the save takes longer than one look at it");
     }
-    sessions.store().drained().await;
+    sessions.store().under_way().none().await;
     assert_eq!(loaded(&sessions, Some(&key)).await.get("a"), Ok(Some(2)));
     assert!(session.modified(), "nobody has heard of it");
 }

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use tokio::{runtime, sync::oneshot, task::JoinHandle};
 
 use super::*;
-use crate::store::{RowData, UserRow, change::NewRow, shape::Shape};
+use crate::store::{RowData, UnderWay, UserRow, change::NewRow, shape::Shape};
 
 /// A database whose every step is taken by the test.
 #[derive(Clone, Default)]
@@ -169,6 +169,7 @@ async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError>
         session_queue: 1,
         users: None,
         metrics: Arc::default(),
+        under_way: UnderWay::default(),
     };
     let state = Arc::new(State::default());
     let batcher = Batcher::start(

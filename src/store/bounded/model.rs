@@ -16,7 +16,7 @@ use tokio::{
 use super::*;
 use crate::django::KeyKind;
 use crate::store::{
-    Options, Plan, State, UserDetails, UserRow,
+    Options, Plan, State, UnderWay, UserDetails, UserRow,
     backend::{Backend, Fault, Found, Proof, Wanted},
     change::{Changer, Decision, NewRow},
     shape::{Shape, UserShape},
@@ -475,6 +475,7 @@ impl Play {
             session_queue: 100,
             users: None,
             metrics: Arc::default(),
+            under_way: UnderWay::default(),
         };
         let (state, runtime) = (Arc::new(State::default()), runtime::Handle::current());
         let clock: Arc<dyn Clock> = Arc::new(fake.clone());

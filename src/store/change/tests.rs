@@ -244,6 +244,7 @@ async fn run(
         session_queue: 2,
         users: None,
         metrics: Arc::default(),
+        under_way: UnderWay::default(),
     };
     let state = Arc::new(State::default());
     let runtime = runtime::Handle::current();

@@ -4,7 +4,7 @@ use serde_json::json;
 use session_gateway::{
     config::Secret,
     session::SessionKey,
-    store::{MySql, Options, backend::Backend as _},
+    store::{MySql, Options, UnderWay, backend::Backend as _},
 };
 
 use crate::support::{Database, Django, Engine, Release, SECRET_KEY, Scene, Served as _, reply};
@@ -133,6 +133,7 @@ fn options() -> Options {
         accept_replica: false,
         max_staleness: std::time::Duration::ZERO,
         metrics: std::sync::Arc::default(),
+        under_way: UnderWay::default(),
         session_data: 1024,
         lookup_queue: 1,
         session_queue: 1,

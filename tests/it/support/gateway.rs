@@ -12,14 +12,14 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tempfile::TempDir;
 
-use super::{Database, ISSUER, Process, SECRET_KEY, Served, token};
+use super::{Database, ISSUER, Process, SECRET_KEY, Served, eventually, token};
 
 /// A running gateway.
 pub struct Gateway {
     address: SocketAddr,
     health: Health,
     pub process: Process,
-    _folder: TempDir,
+    folder: TempDir,
     _database: Option<Arc<Database>>,
 }
 
@@ -52,8 +52,55 @@ impl Gateway {
         }
     }
 
+    /// Starts what is configured in a folder, with an address for health, and waits until it listens.
+    pub fn start_with(folder: TempDir, mut command: Command) -> Self {
+        let file = folder.path().join("gateway.toml");
+        let process = Process::start(command.arg("--config").arg(file));
+        let address = process.address_after("listening on ");
+        let health = Health(process.address_after("health on "));
+        Self {
+            address,
+            health,
+            process,
+            folder,
+            _database: None,
+        }
+    }
+
     pub fn health(&self) -> &Health {
         &self.health
+    }
+
+    /// Its configuration file.
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("gateway.toml")
+    }
+
+    /// Writes its configuration anew, sends SIGHUP and waits for what becomes of it: whether it is in force.
+    pub fn reload(&self, setup: &Setup) -> bool {
+        setup.write(self.folder.path());
+        self.hang_up()
+    }
+
+    /// Sends SIGHUP and waits for what becomes of it: whether the file is in force.
+    pub fn hang_up(&self) -> bool {
+        let (applied, refused) = self.reloads();
+        self.process.signal("HUP");
+        eventually("the reload is over", || {
+            let now = self.reloads();
+            (now != (applied, refused)).then_some(now.1 == refused)
+        })
+    }
+
+    /// How many reloads were applied, and how many refused.
+    pub fn reloads(&self) -> (u64, u64) {
+        let text = self.health.get("/metrics").send().text();
+        let count = |outcome: &str| {
+            let start = format!("session_gateway_config_reloads_total{{outcome=\"{outcome}\"}} ");
+            let line = text.lines().find_map(|line| line.strip_prefix(&start));
+            line.unwrap().parse().unwrap()
+        };
+        (count("done"), count("refused"))
     }
 
     /// What it printed so far.
@@ -219,21 +266,12 @@ impl Setup {
     /// Starts the gateway and waits until it listens.
     pub fn start(&self) -> Gateway {
         let folder = tempfile::tempdir().unwrap();
-        let file = self.write(folder.path());
-        let process = Process::start(
-            self.command("run")
-                .arg("--config")
-                .arg(file)
-                .args(&self.arguments),
-        );
-        let address = process.address_after("listening on ");
-        let health = Health(process.address_after("health on "));
+        self.write(folder.path());
+        let mut command = self.command("run");
+        command.args(&self.arguments);
         Gateway {
-            address,
-            health,
-            process,
-            _folder: folder,
             _database: self.database.clone(),
+            ..Gateway::start_with(folder, command)
         }
     }
 
