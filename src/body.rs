@@ -133,6 +133,14 @@ impl Body {
         (Self::Stream(Box::new(stream)), Some(watch))
     }
 
+    /// What is seen of a request's body from beside it, if it is one.
+    pub fn watch(&self) -> Option<&Arc<Watch>> {
+        match self {
+            Self::Stream(stream) => stream.watch.as_ref(),
+            Self::Empty | Self::Full(_) => None,
+        }
+    }
+
     /// A response's body on its way to the client. `at_end` runs when the whole of it was read, and only then.
     pub fn response(
         inner: Incoming,

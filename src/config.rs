@@ -20,8 +20,10 @@ pub mod sql;
 #[cfg(test)]
 mod tests;
 mod traffic;
+mod transport;
 mod tree;
 mod trusted;
+mod upstream_tls;
 mod upstreams;
 mod value;
 
@@ -39,7 +41,9 @@ pub use self::{
     report::{Position, Problem, Remark},
     secret::Secret,
     traffic::{FieldChange, Rate, RateBy, Redirect, RouteLimits},
+    transport::{Balance, Health, Protocol, Server, ServerAddress},
     trusted::Trusted,
+    upstream_tls::Tls,
 };
 use self::{
     report::Report,
@@ -394,8 +398,18 @@ pub enum SameSite {
 pub struct Upstream {
     /// X: also the `aud` claim.
     pub name: String,
-    /// `servers`: `host:port`, at least one.
-    pub servers: Vec<String>,
+    /// `servers` with their `weights`, at least one.
+    pub servers: Vec<Server>,
+    /// `balance`.
+    pub balance: Balance,
+    /// `protocol`.
+    pub protocol: Protocol,
+    /// `tls`: `None` for none.
+    pub tls: Option<Tls>,
+    /// `health`: `None` where servers are not asked.
+    pub health: Option<Health>,
+    /// `resolve_every`: from one look at a server's name to the next.
+    pub resolve_every: Duration,
     /// `django = true`: this is the Django site itself; `session = "pass"` routes need it.
     pub django: bool,
     /// `algorithm`.

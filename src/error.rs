@@ -32,6 +32,8 @@ pub enum Code {
     UpstreamTimeout,
     /// More work is waiting than the limits allow.
     Overloaded,
+    /// No server of the upstream may be asked: none can be reached, or their checks fail.
+    NoServer,
     /// This client has asked too often (`rate`).
     RateLimited,
     /// The session database did not answer a lookup; the upstream was not called.
@@ -72,6 +74,7 @@ impl Code {
         Self::UpstreamBadResponse.with_name(),
         Self::UpstreamTimeout.with_name(),
         Self::Overloaded.with_name(),
+        Self::NoServer.with_name(),
         Self::RateLimited.with_name(),
         Self::SessionStoreUnavailable.with_name(),
         Self::SessionUnreadable.with_name(),
@@ -105,6 +108,7 @@ impl Code {
             Self::UpstreamBadResponse => "upstream-bad-response",
             Self::UpstreamTimeout => "upstream-timeout",
             Self::Overloaded => "overloaded",
+            Self::NoServer => "no-server",
             Self::RateLimited => "rate-limited",
             Self::SessionStoreUnavailable => "session-store-unavailable",
             Self::SessionUnreadable => "session-unreadable",
@@ -139,7 +143,9 @@ impl Code {
             | Self::BadPlainHeader
             | Self::BadSessionSet
             | Self::SessionTooLarge => StatusCode::BAD_GATEWAY,
-            Self::Overloaded | Self::SessionStoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::NoServer | Self::SessionStoreUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }

@@ -16,7 +16,7 @@ mod resolve;
 mod respond;
 mod route;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use http::{Request, Response, Uri, header, request::Parts};
 use http_body::Body as _;
@@ -49,7 +49,7 @@ use crate::{
     session::SessionKey,
     sessions::{Sessions, handle::Session},
     telemetry::metrics::Metrics,
-    upstream::Upstream,
+    upstream::{Affinity, Upstream},
 };
 
 /// Everything that serving a request needs, as one immutable snapshot of the configuration.
@@ -68,6 +68,8 @@ pub struct Gateway {
 struct Approach<'a> {
     route: &'a Route,
     behind: &'a Behind,
+    /// The client's address.
+    client: Option<IpAddr>,
     resolution: Resolution,
 }
 
@@ -83,34 +85,37 @@ impl Gateway {
     /// Prepares the routes and upstreams of a configuration in front of its sessions; counts in `metrics`.
     pub fn new(config: Config, sessions: Sessions, metrics: Arc<Metrics>) -> Self {
         let limits = Limits::new(&config, None);
-        Self::with(config, sessions, metrics, limits, |upstream| {
-            Arc::new(Upstream::new(upstream))
-        })
+        let opened = |upstream: &_| Arc::new(Upstream::new(upstream, None, &metrics));
+        Self::with(config, sessions, &metrics, limits, opened)
     }
 
-    /// The gateway after a change of the configuration. Upstreams that are configured as before keep their
-    /// connections and what is known of their servers.
+    /// The gateway after a change of the configuration. Servers that stay keep their connections,
+    /// and what is known of them.
     pub fn after(&self, config: Config, sessions: Sessions) -> Self {
-        let metrics = self.metrics().clone();
+        let metrics = self.metrics();
         let limits = Limits::new(&config, Some(&self.limits));
         Self::with(config, sessions, metrics, limits, |upstream| {
-            let before = self.config.upstreams.iter().zip(&self.upstreams);
-            let same = before.filter(|(config, _)| *config == upstream);
-            let kept = same.map(|(_, behind)| behind.upstream.clone()).next();
-            kept.unwrap_or_else(|| Arc::new(Upstream::new(upstream)))
+            let mut before = self.config.upstreams.iter().zip(&self.upstreams);
+            match before.find(|(config, _)| config.name == upstream.name) {
+                Some((config, behind)) if config == upstream => behind.upstream.clone(),
+                before => {
+                    let before = before.map(|(_, behind)| &*behind.upstream);
+                    Arc::new(Upstream::new(upstream, before, metrics))
+                }
+            }
         })
     }
 
     fn with(
         config: Config,
         sessions: Sessions,
-        metrics: Arc<Metrics>,
+        metrics: &Arc<Metrics>,
         limits: Limits,
         opened: impl Fn(&config::Upstream) -> Arc<Upstream>,
     ) -> Self {
         let behind = |upstream: &config::Upstream| Behind {
             upstream: opened(upstream),
-            injector: Injector::new(upstream, &config.gateway, &metrics),
+            injector: Injector::new(upstream, &config.gateway, metrics),
             own_host: upstream.own_host,
         };
         Self {
@@ -119,7 +124,7 @@ impl Gateway {
             sessions,
             reserved: Reserved::new(config.plain_header_names()),
             limits,
-            counting: Arc::new(Counting::new(&config, metrics)),
+            counting: Arc::new(Counting::new(&config, metrics.clone())),
             config,
         }
     }
@@ -137,6 +142,19 @@ impl Gateway {
     /// What is counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.counting.metrics
+    }
+
+    /// Starts what goes on beside the requests: upstreams look after their servers. It ends with this. Must be called
+    /// in a runtime, and before the first request.
+    pub fn start(&self) {
+        for behind in &self.upstreams {
+            behind.upstream.start();
+        }
+    }
+
+    /// The upstreams, in the order of the file.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Upstream> {
+        self.upstreams.iter().map(|behind| &*behind.upstream)
     }
 
     /// The sessions behind.
@@ -211,6 +229,7 @@ impl Gateway {
         let Approach {
             route,
             behind,
+            client,
             mut resolution,
         } = approach.await?;
         let in_flight = (in_flight, self.limits.take_of(route)?);
@@ -228,6 +247,10 @@ impl Gateway {
             upstream,
             timeouts: &route.timeouts,
             own_host: *own_host,
+            affinity: Affinity {
+                sid: token.as_ref().and_then(Prepared::sid),
+                client,
+            },
             watch: watch.clone(),
             body_limit,
         };
@@ -315,6 +338,7 @@ impl Gateway {
         Ok(Approach {
             route,
             behind,
+            client: admitted.client,
             resolution,
         })
     }
@@ -352,11 +376,10 @@ impl Gateway {
             route,
             behind,
             resolution,
+            ..
         } = approach;
         let mut request = request_of(parts, Body::Empty);
-        if let Some(server) = behind.upstream.pick() {
-            forward::name_server(&mut request, behind.own_host, server);
-        }
+        forward::name_server(&mut request, behind.own_host, behind.upstream.host());
         let without = request.headers().clone();
         if let Some(token) = self.token(route, behind, resolution)? {
             token.inject(&mut request);

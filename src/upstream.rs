@@ -1,24 +1,40 @@
 //! The services behind: which server takes a request, over which connection.
 
+mod balance;
 mod connect;
+mod health;
+mod http1;
+mod http2;
+mod keep;
+mod pool;
+mod resolve;
+mod server;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use http::{Request, Response, Version};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
-use self::connect::Lease;
-pub use self::connect::{Sent, Server, Unsent};
+pub use self::{
+    balance::Affinity,
+    connect::Unsent,
+    server::{Sent, Server},
+};
+use self::{
+    keep::Task,
+    pool::Pool,
+    server::{Entry, Lease},
+};
 use crate::{
     body::{Body, Watch},
-    config,
+    config::{self, Protocol, ServerAddress},
+    telemetry::metrics::Metrics,
 };
 
 /// One configured upstream.
@@ -26,33 +42,168 @@ use crate::{
 pub struct Upstream {
     /// Its name; the `aud` of its tokens.
     pub name: String,
-    servers: Vec<Arc<Server>>,
-    next: AtomicUsize,
+    /// What goes out as Host where the client's does not, before a server is chosen.
+    host: String,
+    is_http2: bool,
+    pool: Arc<Pool>,
+    task: OnceLock<Task>,
+}
+
+/// What is known of a server, for people.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// As the file has it.
+    pub server: String,
+    /// `IP:port` or `unix:PATH`; empty for a name without an address.
+    pub address: String,
+    /// Whether it is asked.
+    pub is_available: bool,
+    /// Requests and tunnels that it is busy with.
+    pub in_flight: usize,
+    /// Connections that were opened to it and to the other addresses of its name.
+    pub opened: u64,
+    /// How often it, or another address of its name, was left out.
+    pub left_out: u64,
+    /// What went wrong last.
+    pub last_error: Option<String>,
 }
 
 impl Upstream {
-    /// Takes the servers from the configuration. Connects when the first request comes.
-    pub fn new(config: &config::Upstream) -> Self {
+    /// Takes the servers from the configuration. Those that `previous` has, too, keep their connections, their health
+    /// and their counts. Connects when the first request comes.
+    pub fn new(config: &config::Upstream, previous: Option<&Self>, metrics: &Metrics) -> Self {
+        Self::with(config, previous, metrics, resolve::system())
+    }
+
+    fn with(
+        config: &config::Upstream,
+        previous: Option<&Self>,
+        metrics: &Metrics,
+        resolver: resolve::Resolver,
+    ) -> Self {
+        let previous = previous.map(|previous| &*previous.pool);
+        let host = config.servers.first().map(config::Server::host);
         Self {
             name: config.name.clone(),
-            servers: config
-                .servers
-                .iter()
-                .map(|server| Arc::new(Server::new(server)))
-                .collect(),
-            next: AtomicUsize::new(0),
+            host: host.unwrap_or_default().to_owned(),
+            is_http2: config.protocol == Protocol::Http2,
+            pool: Arc::new(Pool::new(config, previous, metrics, resolver)),
+            task: OnceLock::new(),
         }
     }
 
-    /// The next server in turn. One that could not be reached a moment ago is passed over, if there is another.
-    pub fn pick(&self) -> Option<&Arc<Server>> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let first = turn.checked_rem(self.servers.len())?;
-        let in_turn = || self.servers[first..].iter().chain(&self.servers[..first]);
-        in_turn()
-            .find(|server| !server.is_passed_over())
-            .or_else(|| in_turn().next())
+    /// Starts what goes on beside the requests: names are looked up, servers checked, and tried again where they
+    /// could not be reached. It ends with this. Must be called in a runtime, and before the first request.
+    pub fn start(&self) {
+        self.task.get_or_init(|| keep::start(self.pool.clone()));
     }
+
+    /// Whether its servers speak HTTP/2, which has no `Upgrade`.
+    pub fn is_http2(&self) -> bool {
+        self.is_http2
+    }
+
+    /// The name of the first server, as a Host.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Which server takes a request: not `not`, if there is another one. `None` if none may be asked.
+    pub async fn choose(
+        &self,
+        affinity: Affinity<'_>,
+        not: Option<&Arc<Server>>,
+        within: Duration,
+    ) -> Option<Arc<Server>> {
+        let picked = self.pool.pick(affinity, not);
+        if picked.is_some() || !self.pool.servers().is_empty() {
+            return picked;
+        }
+        self.pool.first_look(within).await;
+        self.pool.pick(affinity, not)
+    }
+
+    /// A server could not be reached: its name may have other addresses by now.
+    pub async fn doubt(&self, server: &Arc<Server>, within: Duration) {
+        self.pool.doubt(server, within).await;
+    }
+
+    /// A request got no answer from a server that counts.
+    pub fn no_answer(&self, server: &Arc<Server>, cause: &str) {
+        server.no_answer(cause, !self.pool.has_other(server));
+    }
+
+    /// All servers as they are now; a name without an address has a row, too.
+    pub fn servers(&self) -> Vec<Status> {
+        let servers = self.pool.servers();
+        let rows = self.pool.entries.iter().flat_map(|entry| {
+            let own = servers
+                .iter()
+                .filter(|server| Arc::ptr_eq(&server.entry, entry));
+            let mut rows: Vec<Status> = own.map(|server| status(server)).collect();
+            if rows.is_empty() {
+                rows.push(status_of_name(entry));
+            }
+            rows
+        });
+        rows.collect()
+    }
+}
+
+fn status(server: &Server) -> Status {
+    Status {
+        address: server.target.to_string(),
+        is_available: server.is_available(),
+        in_flight: server.in_flight(),
+        last_error: server.last_error(),
+        ..status_of_name(&server.entry)
+    }
+}
+
+fn status_of_name(entry: &Entry) -> Status {
+    Status {
+        server: entry.name.clone(),
+        address: String::new(),
+        is_available: false,
+        in_flight: 0,
+        opened: entry.metrics.connections.get(),
+        left_out: entry.metrics.turns_for_the_worse.get(),
+        last_error: None,
+    }
+}
+
+/// Connects to each address of each server and sends nothing: the server's name, and why it cannot be reached.
+pub async fn try_servers(config: &config::Upstream) -> Vec<(String, Option<String>)> {
+    let (within, metrics) = (config.timeouts.connect, Metrics::default());
+    let mut tried = Vec::new();
+    for server in &config.servers {
+        let entry = Entry::new(config, server, &metrics);
+        let targets = match &server.address {
+            ServerAddress::Ip(address) => Ok(vec![connect::Target::Tcp(*address)]),
+            ServerAddress::Unix(path) => Ok(vec![connect::Target::Unix(path.clone())]),
+            ServerAddress::Name { host, port } => resolve::look_up(&resolve::system(), host, *port)
+                .await
+                .map(|found| found.into_iter().map(connect::Target::Tcp).collect()),
+        };
+        let targets = match targets {
+            Ok(targets) => targets,
+            Err(error) => {
+                let error = format!("its name cannot be looked up: {error}");
+                tried.push((server.name.clone(), Some(error)));
+                continue;
+            }
+        };
+        let several = targets.len() > 1;
+        for target in targets {
+            let name = match several {
+                true => format!("{} ({target})", server.name),
+                false => server.name.clone(),
+            };
+            let connected = entry.transport.connect(&target, within).await;
+            tried.push((name, connected.err().map(|error| error.to_string())));
+        }
+    }
+    tried
 }
 
 /// A connection that has answered, and goes back when the answer was read.
@@ -64,6 +215,16 @@ pub struct Answered {
 }
 
 impl Answered {
+    /// An answer over this connection.
+    pub fn new(lease: Lease, response: Response<Incoming>) -> Self {
+        Self { lease, response }
+    }
+
+    /// Which server it was, as the file has it.
+    pub fn server(&self) -> &str {
+        &self.lease.server().entry.name
+    }
+
     /// The response with its body as it will be streamed to the client; at its end the connection becomes idle,
     /// unless the request's body is still under way then: nobody wants it any more, so it ends with the connection.
     pub fn into_response(self, idle: Duration, request: Option<Arc<Watch>>) -> Response<Body> {

@@ -96,8 +96,9 @@ async fn serve(folder: &Folder) -> Result<(), String> {
     tokio::spawn(web::serve(site_listener, move |request| {
         site.clone().answer(request)
     }));
-    let current = Current::new(Gateway::new(config, sessions, metrics));
-    let serving = tokio::spawn(server.run(Arc::new(current), stopped()));
+    let gateway = Gateway::new(config, sessions, metrics);
+    gateway.start();
+    let serving = tokio::spawn(server.run(Arc::new(Current::new(gateway)), stopped()));
 
     let answers = first_answer(ports.gateway).await;
     // Whoever ends it at once has nothing to be told.

@@ -425,7 +425,8 @@ impl Teller<'_> {
             return;
         };
         let upstream = &self.config.upstreams[place];
-        let servers = upstream.servers.join(", ");
+        let servers: Vec<&str> = upstream.servers.iter().map(|s| s.name.as_str()).collect();
+        let servers = servers.join(", ");
         lines.add(
             "send",
             format_args!(

@@ -63,8 +63,9 @@ async fn serve(config: Config, file: &Path) -> Result<(), String> {
     let server = Server::bind(&config)
         .await
         .map_err(|error| error.to_string())?;
-    let current = Current::new(Gateway::new(config, sessions, metrics));
-    let current = Arc::new(current);
+    let gateway = Gateway::new(config, sessions, metrics);
+    gateway.start();
+    let current = Arc::new(Current::new(gateway));
     let reloader = Reloader::new(file.to_owned(), current.clone());
     let reloading = tokio::spawn(reload_on(hangups, reloader));
     server.run(current, stopped()).await;

@@ -75,6 +75,11 @@ impl<'a> Value<'a> {
             .ok()
     }
 
+    /// Whether it is `true` or `false`, if it is one of them.
+    pub(super) fn as_flag(&self) -> Option<bool> {
+        self.value.as_bool()
+    }
+
     /// `true` or `false`.
     pub(super) fn flag(&self) -> Option<bool> {
         let flag = self.value.as_bool();

@@ -116,6 +116,12 @@ pub(super) const UPSTREAM: Section = Section {
     name: "[upstream.X]",
     keys: &[
         "servers",
+        "weights",
+        "balance",
+        "protocol",
+        "tls",
+        "health",
+        "resolve_every",
         "django",
         "algorithm",
         "keys",
@@ -160,6 +166,16 @@ pub(super) const ROUTE: Section = Section {
 pub(super) const KEY: Section = Section {
     name: "keys of [upstream.X]",
     keys: &["kid", "secret"],
+};
+/// `tls = { }` of an upstream.
+pub(super) const UPSTREAM_TLS: Section = Section {
+    name: "tls of [upstream.X]",
+    keys: &["ca", "certificate", "key", "name"],
+};
+/// `health = { }` of an upstream.
+pub(super) const UPSTREAM_HEALTH: Section = Section {
+    name: "health of [upstream.X]",
+    keys: &["path", "host", "every", "timeout", "fall", "rise", "status"],
 };
 /// `signing = { kid, private_key }` of the gateway.
 pub(super) const SIGNING: Section = Section {

@@ -536,11 +536,10 @@ fn remark(routes: &[(Route, Table<'_>)], upstreams: &[Entry<'_>], cookie_is_spel
         if std::mem::replace(told, true) {
             continue;
         }
-        for server in entry
-            .upstream
-            .servers
-            .iter()
-            .filter(|server| !value::is_private(server))
+        for server in
+            entry.upstream.servers.iter().filter(|server| {
+                entry.upstream.tls.is_none() && !value::is_private(&server.address)
+            })
         {
             let at = entry
                 .table
@@ -548,7 +547,8 @@ fn remark(routes: &[(Route, Table<'_>)], upstreams: &[Entry<'_>], cookie_is_spel
                 .and_then(|value| value.at)
                 .or(entry.table.at);
             let sentence = format!(
-                "changes of sessions come from {server}, which is not private, without TLS"
+                "changes of sessions come from {}, which is not private, without TLS",
+                server.name
             );
             table.context.report.remark(at, sentence);
         }

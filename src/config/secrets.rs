@@ -158,7 +158,7 @@ fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Who may write a secret's file can be the gateway; who may read it can sign as the gateway.
 #[cfg(unix)]
-fn check_mode(value: &Value<'_>, path: &Path) {
+pub(super) fn check_mode(value: &Value<'_>, path: &Path) {
     use std::os::unix::fs::PermissionsExt;
 
     let Ok(metadata) = fs::metadata(path) else {
@@ -177,7 +177,7 @@ fn check_mode(value: &Value<'_>, path: &Path) {
 }
 
 #[cfg(not(unix))]
-fn check_mode(_: &Value<'_>, _: &Path) {}
+pub(super) fn check_mode(_: &Value<'_>, _: &Path) {}
 
 /// The bytes without one final newline; `None` if nothing is left.
 fn without_newline(mut bytes: Vec<u8>) -> Option<Secret> {

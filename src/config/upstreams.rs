@@ -9,8 +9,9 @@ use super::{
     load::read_own_timeouts,
     secrets::{self, Found},
     signing::OwnKeys,
+    transport,
     tree::Table,
-    value,
+    upstream_tls, value,
 };
 
 /// HS256 asks for a key of at least the hash's size (RFC 7518, 3.2).
@@ -44,13 +45,16 @@ fn read_one<'a>(
     if let Err(refused) = value::name(name) {
         table.problem(refused.why, refused.suggestion);
     }
-    let servers = table
-        .required("servers", "servers = [\"127.0.0.1:3001\"]")
-        .and_then(|value| read_servers(&value))
-        .unwrap_or_default();
+    let servers = transport::read_servers(&table);
+    let protocol = transport::read_protocol(&table);
     let algorithm = read_algorithm(&table, own_keys);
     let upstream = Upstream {
         name: name.to_owned(),
+        balance: transport::read_balance(&table),
+        protocol,
+        tls: upstream_tls::read(&table, protocol, &servers),
+        health: transport::read_health(&table),
+        resolve_every: transport::read_resolve_every(&table),
         servers,
         django: table.flag("django", false),
         algorithm,
@@ -96,14 +100,6 @@ fn read_algorithm(table: &Table<'_>, own_keys: &OwnKeys) -> Algorithm {
         value.problem(why, Some("leave out one of the two".to_owned()));
     }
     algorithm
-}
-
-fn read_servers(value: &Value<'_>) -> Option<Vec<String>> {
-    let expected = "a list of host:port such as [\"127.0.0.1:3001\"]";
-    if value.is_empty_list() {
-        value.problem("an upstream has at least one server", None);
-    }
-    value.list(expected, value::server)
 }
 
 fn read_keys(

@@ -9,7 +9,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use ipnet::IpNet;
 
 use super::{
-    Engine,
+    Engine, ServerAddress,
     report::{did_you_mean, nearest},
 };
 use crate::path::{Canonical, Prefix, encode_component};
@@ -36,7 +36,7 @@ impl Refused {
         }
     }
 
-    fn instead(why: impl Into<String>, text: &str) -> Self {
+    pub(super) fn instead(why: impl Into<String>, text: &str) -> Self {
         Self {
             why: why.into(),
             suggestion: Some(did_you_mean(text)),
@@ -271,19 +271,21 @@ pub(super) fn server(text: &str) -> Parsed<String> {
 }
 
 /// Whether what goes to this server stays on this machine or in a private network, as far as its name tells.
-pub(super) fn is_private(server: &str) -> bool {
-    let name = server.rsplit_once(':').map_or(server, |(name, _)| name);
-    match name.trim_matches(['[', ']']).parse() {
-        Ok(IpAddr::V4(address)) => {
+pub(super) fn is_private(server: &ServerAddress) -> bool {
+    match server {
+        ServerAddress::Unix(_) => true,
+        ServerAddress::Ip(SocketAddr::V4(address)) => {
+            let address = *address.ip();
             let shared = u32::from(address) >> 22 == 0x6440_0000 >> 22; // 100.64.0.0/10, RFC 6598
             address.is_loopback() || address.is_private() || address.is_link_local() || shared
         }
-        Ok(IpAddr::V6(address)) => {
+        ServerAddress::Ip(SocketAddr::V6(address)) => {
+            let address = address.ip();
             address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
         }
         // One label is a name of this machine, of a container or of the local network.
-        Err(_) => {
-            let name = name.strip_suffix('.').unwrap_or(name);
+        ServerAddress::Name { host, .. } => {
+            let name = host.strip_suffix('.').unwrap_or(host);
             let private = [".localhost", ".local", ".internal", ".home.arpa"]; // RFC 6761, 6762, 8375
             !name.contains('.') || private.iter().any(|suffix| name.ends_with(suffix))
         }

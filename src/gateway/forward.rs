@@ -11,7 +11,7 @@ use crate::{
     body::{Body, Watch},
     config::Timeouts,
     error::Code,
-    upstream::{Answered, Outgoing, Sent, Server, Upstream},
+    upstream::{Affinity, Answered, Outgoing, Sent, Server, Upstream},
 };
 
 /// What is needed to send one request.
@@ -22,6 +22,8 @@ pub struct Forward<'a> {
     pub timeouts: &'a Timeouts,
     /// The server's own name goes out as Host.
     pub own_host: bool,
+    /// Whose request it is.
+    pub affinity: Affinity<'a>,
     /// The request's body seen from beside it.
     pub watch: Option<Arc<Watch>>,
     /// `limits.request_body`, for the message.
@@ -40,41 +42,56 @@ impl Forward<'_> {
         mut request: Outgoing,
         inject: impl Fn(&mut Request<Body>),
     ) -> Result<Answered, Refusal> {
-        let repeatable = matches!(request.body(), Body::Empty) && request.method().is_idempotent();
-        let mut second = false;
+        let has_body = !matches!(request.body(), Body::Empty);
+        let repeatable = !has_body && request.method().is_idempotent();
+        let connect = self.timeouts.connect;
+        // Why the first try failed, and where: from then on there is no other one.
+        let mut first: Option<(Arc<Server>, String)> = None;
         loop {
-            let Some(server) = self.upstream.pick() else {
-                return Err(self.unreachable("it has no servers"));
+            let not = first.as_ref().map(|(server, _)| server);
+            let Some(server) = self.upstream.choose(self.affinity, not, connect).await else {
+                return Err(match &first {
+                    Some((_, why)) => self.unreachable(why),
+                    None => self.no_server(),
+                });
             };
-            let lease = match server.connection(self.timeouts.connect, second).await {
+            let second = first.is_some();
+            let lease = match server.connection(connect, second).await {
                 Ok(lease) => lease,
                 Err(error) if second => return Err(self.unreachable(&error.to_string())),
-                Err(_) => {
-                    second = true;
+                Err(error) => {
+                    self.upstream.doubt(&server, connect).await;
+                    first = Some((server, error.to_string()));
                     continue;
                 }
             };
-            name_server(&mut request, self.own_host, server);
+            name_server(&mut request, self.own_host, &server.entry.host);
             inject(&mut request);
-            let spare = (repeatable && lease.reused && !second).then(|| copy_of(&request));
+            let may_come_back = lease.may_refuse() || repeatable && lease.reused;
+            let spare = (may_come_back && !has_body && !second).then(|| copy_of(&request));
             let Some(sent) = self.in_time(lease.send(request)).await else {
+                self.upstream.no_answer(&server, "no answer in time");
                 return Err(self.too_late());
             };
             request = match (sent, spare) {
-                (Sent::Answered(answered), _) => {
-                    check_response(&answered.response, &self.upstream.name)?;
-                    return Ok(answered);
+                (Sent::Answered(lease, response), _) => {
+                    check_response(&response, &self.upstream.name)?;
+                    return Ok(Answered::new(lease, response));
                 }
-                (Sent::NotSent(request), _) if !second => *request,
+                (Sent::NotSent(Some(request)), _) if !second => *request,
+                // The server has not looked at it.
+                (Sent::NotSent(None), Some(spare)) => spare,
                 // The server closed a connection that had been idle, and nothing depends on how often this
                 // request is carried out.
-                (Sent::Broken { crossed: true, .. }, Some(spare)) => spare,
+                (Sent::Broken { crossed: true, .. }, Some(spare)) if repeatable => spare,
                 (Sent::NotSent(_), _) => {
-                    return Err(self.unreachable("the connection was closed at once"));
+                    let why = "the connection was closed at once";
+                    self.upstream.no_answer(&server, why);
+                    return Err(self.unreachable(why));
                 }
-                (Sent::Broken { error, .. }, _) => return Err(self.broken(&error)),
+                (Sent::Broken { error, .. }, _) => return Err(self.broken(&server, &error)),
             };
-            second = true;
+            first = Some((server, "the connection was closed at once".to_owned()));
         }
     }
 
@@ -114,6 +131,16 @@ impl Forward<'_> {
         )
     }
 
+    fn no_server(&self) -> Refusal {
+        Refusal::new(
+            Code::NoServer,
+            format!(
+                "No server of the service {} is available at the moment.",
+                self.upstream.name
+            ),
+        )
+    }
+
     fn too_late(&self) -> Refusal {
         Refusal::new(
             Code::UpstreamTimeout,
@@ -121,7 +148,7 @@ impl Forward<'_> {
         )
     }
 
-    fn broken(&self, error: &hyper::Error) -> Refusal {
+    fn broken(&self, server: &Arc<Server>, error: &hyper::Error) -> Refusal {
         if let Some(watch) = self.watch.as_ref().filter(|watch| watch.has_failed()) {
             return match self.body_limit.filter(|_| watch.was_too_large()) {
                 Some(limit) => admit::too_large(limit),
@@ -133,6 +160,8 @@ impl Forward<'_> {
         let cause = std::error::Error::source(error)
             .map(ToString::to_string)
             .unwrap_or_default();
+        self.upstream
+            .no_answer(server, "the connection broke before an answer");
         tracing::warn!(upstream = %self.upstream.name, %error, cause, "an upstream broke off");
         Refusal::new(
             Code::UpstreamBadResponse,
@@ -145,9 +174,9 @@ impl Forward<'_> {
 }
 
 /// The server's own name goes out as Host where it is configured so, and where the client gave none.
-pub fn name_server(request: &mut Request<Body>, own_host: bool, server: &Server) {
+pub fn name_server(request: &mut Request<Body>, own_host: bool, server: &str) {
     if (own_host || !request.headers().contains_key(header::HOST))
-        && let Ok(host) = HeaderValue::from_str(server.authority())
+        && let Ok(host) = HeaderValue::from_str(server)
     {
         request.headers_mut().insert(header::HOST, host);
     }

@@ -35,6 +35,9 @@ pub const NO_ROUTE: &str = "none";
 /// Upper bounds of the buckets of [`Metrics::batch_questions`]: up to the largest batch.
 const BATCH_SIZES: &[u64] = &[1, 2, 4, 8, 16, 32, 64, 128];
 
+/// The labels of what is counted of a server.
+const UPSTREAM: &[&str] = &["upstream", "server"];
+
 /// Upper bounds of the buckets of durations, in microseconds: from the gateway's own work to the longest timeout
 /// that is usual.
 const DURATIONS: &[u64] = &[
@@ -88,6 +91,11 @@ pub struct Metrics {
     pub lookups_waiting: Gauge,
     /// Changes that wait for their session, for a connection, or for the database.
     pub changes_under_way: Gauge,
+    upstream_up: Named<Gauge>,
+    upstream_left_out: Named<Gauge>,
+    upstream_turns: Named<Counter>,
+    upstream_requests_in_flight: Named<Gauge>,
+    upstream_connections: Named<Counter>,
     /// Open connections of clients.
     pub connections_open: Gauges<Protocol>,
     /// Open tunnels.
@@ -108,6 +116,21 @@ pub struct RouteMetrics {
     pub requests: Counters<Class>,
     /// Until the head of the answer.
     pub duration: Histogram,
+}
+
+/// What is counted of one of an upstream's `servers`.
+#[derive(Clone, Debug)]
+pub struct ServerMetrics {
+    /// Its addresses that requests go to.
+    pub up: Gauge,
+    /// Its addresses that no requests go to.
+    pub left_out: Gauge,
+    /// How often one was left out.
+    pub turns_for_the_worse: Counter,
+    /// Requests and tunnels that it is busy with.
+    pub requests_in_flight: Gauge,
+    /// Connections that were opened.
+    pub connections: Counter,
 }
 
 /// What is counted of a cache.
@@ -227,6 +250,41 @@ impl Default for Metrics {
                 "changes_under_way",
                 "Changes of sessions that have begun and not ended",
             ),
+            upstream_up: Named::new(
+                to,
+                "upstream_up",
+                "Addresses of a server that requests go to",
+                UPSTREAM,
+                Gauge::default,
+            ),
+            upstream_left_out: Named::new(
+                to,
+                "upstream_left_out",
+                "Addresses of a server that no requests go to, because it cannot be reached, answers badly or fails its checks",
+                UPSTREAM,
+                Gauge::default,
+            ),
+            upstream_turns: Named::new(
+                to,
+                "upstream_turns_for_the_worse",
+                "How often an address of a server was left out",
+                UPSTREAM,
+                Counter::default,
+            ),
+            upstream_requests_in_flight: Named::new(
+                to,
+                "upstream_requests_in_flight",
+                "Requests and tunnels that a server is busy with",
+                UPSTREAM,
+                Gauge::default,
+            ),
+            upstream_connections: Named::new(
+                to,
+                "upstream_connections",
+                "Connections to a server that were opened",
+                UPSTREAM,
+                Counter::default,
+            ),
             connections_open: Gauges::new(to, "connections_open", "Open connections of clients"),
             tunnels_open: gauge(to, "tunnels_open", "Open tunnels"),
             reloads: Counters::new(to, "reloads", "Attempts to take a new configuration"),
@@ -261,6 +319,20 @@ impl Metrics {
     /// What is counted of a route with this name; the same for the same name, so that a reload goes on counting.
     pub fn route(&self, name: &str) -> RouteMetrics {
         RouteMetrics::new(&self.requests, &self.request_duration, name)
+    }
+}
+
+impl Metrics {
+    /// What is counted of a server of an upstream, as the file names both; the same for the same names.
+    pub fn server(&self, upstream: &str, server: &str) -> ServerMetrics {
+        let names = &[upstream, server];
+        ServerMetrics {
+            up: self.upstream_up.of(names),
+            left_out: self.upstream_left_out.of(names),
+            turns_for_the_worse: self.upstream_turns.of(names),
+            requests_in_flight: self.upstream_requests_in_flight.of(names),
+            connections: self.upstream_connections.of(names),
+        }
     }
 }
 

@@ -1,109 +1,59 @@
-//! Connections to one server: opened, kept while idle, taken again.
-//!
-//! Our own pool over hyper's connections, because a gateway must know what a generic client hides: whether a
-//! connection was used before, and whether a byte of the answer has come. Only then is a retry safe. And a
-//! connection that is given up must end at once, with the request body that it still holds.
+//! Opening a connection to one address: a TCP or Unix socket, TLS, and HTTP on top.
 
-use std::{
-    fmt, io,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    net::{TcpStream, UnixStream},
+    time::{sleep, timeout},
 };
-
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::AbortHandle, time::timeout};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{self, CertificateError, pki_types::ServerName},
+};
 
 use super::{
-    Answered, Outgoing,
-    socket::{Heard, Socket},
+    http1, http2,
+    socket::{Heard, Socket, Stream},
 };
-use crate::body::Body;
+use crate::config::{self, Protocol, Tls};
 
-/// How long an idle connection is trusted. Shorter than the keep-alive of common servers (Node and uvicorn
-/// close after 5 s), so that a request seldom meets a connection that is being closed.
-const IDLE: Duration = Duration::from_secs(4);
+/// A Unix socket whose queue is full says so at once. Then it is tried again after this time.
+const FULL: Duration = Duration::from_millis(5);
 
-/// Most idle connections kept for one server.
-const MOST_IDLE: usize = 256;
-
-/// A server that could not be reached is passed over for this time, where there is another one.
-const PASSED_OVER: Duration = Duration::from_secs(2);
-
-/// A connection that breaks within this time, without a byte of an answer, was being closed when the request was
-/// sent: a round trip in a data centre takes a fraction of it, and work that ends in a crash mostly more.
-const CROSSED: Duration = Duration::from_millis(100);
-
-/// One server of an upstream.
-pub struct Server {
-    authority: String,
-    idle: Mutex<Vec<Idle>>,
-    created: Instant,
-    /// Milliseconds after `created` until which it is passed over.
-    passed_over_until: AtomicU64,
+/// Where a connection goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// To a Unix socket.
+    Unix(PathBuf),
 }
 
-impl fmt::Debug for Server {
+impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("authority", &self.authority)
-            .finish_non_exhaustive()
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
     }
 }
 
-/// A connection: the way to send, and the task that does it. The task ends with this.
-struct Connection {
-    sender: SendRequest<Body>,
-    task: AbortHandle,
-    heard: Heard,
+/// How connections to a server are made. Two that are equal make the same ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transport {
+    protocol: Protocol,
+    tls: Option<Tls>,
+    /// Whose certificate the server must have.
+    name: Option<ServerName<'static>>,
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-struct Idle {
-    connection: Connection,
-    since: Instant,
-}
-
-/// A connection in use. Dropped, it is closed.
-pub struct Lease {
-    connection: Connection,
-    server: Arc<Server>,
-    /// Whether it has served a request before.
-    pub reused: bool,
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("server", &self.server)
-            .field("reused", &self.reused)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What came of sending a request.
+/// A connection that was opened.
 #[derive(Debug)]
-pub enum Sent {
-    /// An answer.
-    Answered(Answered),
-    /// No byte has left; here is the request again.
-    NotSent(Box<Outgoing>),
-    /// The connection broke before an answer came. The server may have acted.
-    Broken {
-        /// What broke.
-        error: hyper::Error,
-        /// Whether the connection had been idle and broke at once and in silence: then the server has closed it
-        /// while the request was on its way.
-        crossed: bool,
-    },
+pub enum Connected {
+    /// HTTP/1.1: for one request at a time.
+    Http1(http1::Connection),
+    /// HTTP/2: for many.
+    Http2(Arc<http2::Connection>),
 }
 
 /// Why there is no connection.
@@ -115,142 +65,171 @@ pub enum Unsent {
     /// Not within `timeouts.connect`.
     #[error("no connection in time")]
     Timeout,
+    /// The two did not agree on TLS.
+    #[error("{0}")]
+    Tls(String),
     /// The connection was closed at once.
     #[error("{0}")]
     Handshake(#[from] hyper::Error),
+    /// What answers there is no HTTP/2 server.
+    #[error("it does not speak HTTP/2 (protocol = \"h2\")")]
+    NotHttp2,
 }
 
-impl Server {
-    /// A server at `host:port`.
-    pub fn new(authority: &str) -> Self {
+impl Unsent {
+    /// Whether it is this machine that has run out of something. That says nothing of the server.
+    pub fn is_own_fault(&self) -> bool {
+        // EMFILE, ENFILE, ENOMEM, ENOBUFS, EADDRNOTAVAIL: errno(3), Linux.
+        let own = [24, 23, 12, 105, 99];
+        matches!(self, Self::Io(error) if error.raw_os_error().is_some_and(|code| own.contains(&code)))
+    }
+}
+
+impl Transport {
+    /// How the servers of an upstream are spoken to; `host` is the server's name or address, without its port.
+    pub fn new(upstream: &config::Upstream, server: &config::Server) -> Self {
+        let own_name = match &server.address {
+            config::ServerAddress::Ip(address) => Some(ServerName::from(address.ip())),
+            config::ServerAddress::Name { host, .. } => ServerName::try_from(host.clone()).ok(),
+            config::ServerAddress::Unix(_) => None,
+        };
+        let name = upstream
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.name.clone().or(own_name));
         Self {
-            authority: authority.to_owned(),
-            idle: Mutex::default(),
-            created: Instant::now(),
-            passed_over_until: AtomicU64::new(0),
+            protocol: upstream.protocol,
+            tls: upstream.tls.clone(),
+            name,
         }
     }
 
-    /// `host:port`, as configured.
-    pub fn authority(&self) -> &str {
-        &self.authority
+    /// What is spoken.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
     }
 
-    /// Whether it could not be reached a moment ago.
-    pub fn is_passed_over(&self) -> bool {
-        self.passed_over_until.load(Ordering::Relaxed) > self.milliseconds()
+    /// The scheme of the server's URLs.
+    pub fn scheme(&self) -> http::uri::Scheme {
+        match self.tls {
+            Some(_) => http::uri::Scheme::HTTPS,
+            None => http::uri::Scheme::HTTP,
+        }
     }
 
-    fn milliseconds(&self) -> u64 {
-        u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// An idle connection, or a new one; only a new one where `fresh`.
+    /// Opens a connection.
     ///
     /// # Errors
     ///
-    /// No byte was sent.
-    pub async fn connection(
-        self: &Arc<Self>,
-        within: Duration,
-        fresh: bool,
-    ) -> Result<Lease, Unsent> {
-        let idle = if fresh { None } else { self.take_idle() };
-        if let Some(connection) = idle {
-            return Ok(Lease {
-                connection,
-                server: self.clone(),
-                reused: true,
-            });
-        }
-        let connected = self.connect(within).await;
-        if connected.is_err() {
-            let passed_over = u64::try_from(PASSED_OVER.as_millis()).unwrap_or_default();
-            self.passed_over_until
-                .store(self.milliseconds() + passed_over, Ordering::Relaxed);
-        }
-        Ok(Lease {
-            connection: connected?,
-            server: self.clone(),
-            reused: false,
-        })
-    }
-
-    async fn connect(&self, within: Duration) -> Result<Connection, Unsent> {
-        let stream = timeout(within, TcpStream::connect(&self.authority))
+    /// No byte of a request was sent.
+    pub async fn connect(&self, target: &Target, within: Duration) -> Result<Connected, Unsent> {
+        timeout(within, self.open(target))
             .await
-            .map_err(|_| Unsent::Timeout)??;
-        stream.set_nodelay(true)?;
-        let heard = Heard::default();
-        let socket = TokioIo::new(Socket::new(stream, heard.clone()));
-        let (sender, connection) = Builder::new().handshake(socket).await?;
-        let task = tokio::spawn(async move {
-            // How it ended is told to whoever waits for a response.
-            let _ = connection.with_upgrades().await;
-        });
-        Ok(Connection {
-            sender,
-            task: task.abort_handle(),
-            heard,
-        })
+            .map_err(|_| Unsent::Timeout)?
     }
 
-    fn take_idle(&self) -> Option<Connection> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // The latest first, so that the others can grow old. One whose last answer is still being finished
-        // by its task is passed over.
-        let mut place = idle.len();
-        while place > 0 {
-            place -= 1;
-            let candidate = &idle[place];
-            if candidate.connection.sender.is_closed() || candidate.since.elapsed() > IDLE {
-                idle.swap_remove(place);
-            } else if candidate.connection.sender.is_ready() {
-                return Some(idle.remove(place).connection);
+    async fn open(&self, target: &Target) -> Result<Connected, Unsent> {
+        let stream: Box<dyn Stream> = match target {
+            Target::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                match &self.tls {
+                    Some(tls) => Box::new(self.encrypt(tls, stream).await?),
+                    None => Box::new(stream),
+                }
+            }
+            Target::Unix(path) => {
+                let stream = connect_unix(path).await?;
+                match &self.tls {
+                    Some(tls) => Box::new(self.encrypt(tls, stream).await?),
+                    None => Box::new(stream),
+                }
+            }
+        };
+        let heard = Heard::default();
+        let is_http2 = self.protocol == Protocol::Http2;
+        let socket = Socket::new(stream, heard.clone(), is_http2);
+        match self.protocol {
+            Protocol::Http1 => Ok(Connected::Http1(
+                http1::Connection::begin(socket, heard).await?,
+            )),
+            Protocol::Http2 => {
+                let connection = http2::Connection::begin(socket, heard, self.scheme()).await?;
+                Ok(Connected::Http2(connection))
             }
         }
-        None
+    }
+
+    async fn encrypt<S: Stream>(
+        &self,
+        tls: &Tls,
+        stream: S,
+    ) -> Result<tokio_rustls::client::TlsStream<S>, Unsent> {
+        let Some(name) = self.name.clone() else {
+            return Err(Unsent::Tls("there is no name to verify it by".to_owned()));
+        };
+        let told = name.to_str().into_owned();
+        let connector = TlsConnector::from(tls.client.clone());
+        let stream = connector
+            .connect(name, stream)
+            .await
+            .map_err(|error| Unsent::Tls(explain(&error, &told)))?;
+        let chosen = stream.get_ref().1.alpn_protocol();
+        if self.protocol == Protocol::Http2 && chosen != Some(b"h2") {
+            return Err(Unsent::NotHttp2);
+        }
+        Ok(stream)
     }
 }
 
-impl Lease {
-    /// Sends a request and waits for the head of its answer, without a time limit of its own.
-    pub async fn send(mut self, request: Outgoing) -> Sent {
-        self.connection.heard.clear();
-        let started = Instant::now();
-        match self.connection.sender.try_send_request(request).await {
-            Ok(response) => Sent::Answered(Answered {
-                lease: self,
-                response,
-            }),
-            Err(mut failed) => match failed.take_message() {
-                Some(request) => Sent::NotSent(Box::new(request)),
-                None => {
-                    let silent = !self.connection.heard.anything();
-                    let crossed = self.reused && silent && started.elapsed() < CROSSED;
-                    Sent::Broken {
-                        error: failed.into_error(),
-                        crossed,
-                    }
-                }
-            },
+async fn connect_unix(path: &PathBuf) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(FULL).await,
+            connected => return connected,
         }
     }
+}
 
-    /// Makes the connection idle. Only after the whole answer was read, and the whole request sent.
-    pub fn give_back(self) {
-        let Self {
-            connection, server, ..
-        } = self;
-        if connection.sender.is_closed() {
-            return;
+/// What is wrong, for people.
+fn explain(error: &io::Error, name: &str) -> String {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(tls) = tls else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof => "it closed the connection during the TLS handshake",
+            _ => return format!("the TLS handshake failed: {error}"),
         }
-        let mut idle = server.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MOST_IDLE {
-            idle.push(Idle {
-                connection,
-                since: Instant::now(),
-            });
-        }
+        .to_owned();
+    };
+    match tls {
+        rustls::Error::InvalidCertificate(certificate) => match certificate {
+            CertificateError::UnknownIssuer => {
+                "its certificate is signed by no authority that is trusted (ca in tls names one)"
+                    .to_owned()
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired".to_owned()
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet".to_owned()
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                format!("its certificate is not for {name} (name in tls says whose to expect)")
+            }
+            other => format!("its certificate is not good: {other}"),
+        },
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS".to_owned(),
+        rustls::Error::AlertReceived(alert) => match alert {
+            rustls::AlertDescription::CertificateRequired => {
+                "it wants a client certificate (certificate and key in tls)".to_owned()
+            }
+            rustls::AlertDescription::NoApplicationProtocol => {
+                "it does not speak the protocol (protocol of the upstream)".to_owned()
+            }
+            alert => format!("it refused TLS: {alert:?}"),
+        },
+        other => format!("the TLS handshake failed: {other}"),
     }
 }

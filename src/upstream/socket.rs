@@ -1,47 +1,82 @@
-//! The socket to a server, which remembers whether the server has said anything.
+//! The connection to a server below HTTP: any kind of socket, with TLS or without, and whether the server has said
+//! anything.
 
 use std::{
+    fmt,
     io::{self, IoSlice},
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    sync::Notify,
 };
 
-/// Whether a byte has come since it was last cleared.
+/// SETTINGS (RFC 9113, section 6.5): the type of the first frame of every HTTP/2 server.
+const SETTINGS: u8 = 4;
+
+/// Anything that bytes go in and out of.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// How often something has come from the server.
 #[derive(Clone, Debug, Default)]
-pub struct Heard(Arc<AtomicBool>);
+pub struct Heard(Arc<Ears>);
+
+#[derive(Debug, Default)]
+struct Ears {
+    times: AtomicU64,
+    first: Notify,
+}
 
 impl Heard {
-    /// Forgets what was heard.
-    pub fn clear(&self) {
-        self.0.store(false, Ordering::Relaxed);
+    /// How often something has come: when it has not changed, nothing has.
+    pub fn times(&self) -> u64 {
+        self.0.times.load(Ordering::Relaxed)
     }
 
-    /// Whether a byte has come.
-    pub fn anything(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Ready when something has come.
+    pub async fn anything(&self) {
+        while self.times() == 0 {
+            self.0.first.notified().await;
+        }
+    }
+
+    fn hear(&self) {
+        if self.0.times.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.0.first.notify_one();
+        }
     }
 }
 
-/// A TCP stream that notes when it hears something.
-#[derive(Debug)]
+/// A stream that notes when it hears something.
 pub struct Socket {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     heard: Heard,
+    /// Whether the server is to begin as HTTP/2 does.
+    expects_settings: bool,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").finish_non_exhaustive()
+    }
 }
 
 impl Socket {
     /// Listens to a stream.
-    pub fn new(stream: TcpStream, heard: Heard) -> Self {
-        Self { stream, heard }
+    pub fn new(stream: Box<dyn Stream>, heard: Heard, expects_settings: bool) -> Self {
+        Self {
+            stream,
+            heard,
+            expects_settings,
+        }
     }
 }
 
@@ -53,9 +88,16 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.heard.0.store(true, Ordering::Relaxed);
+        let new = buffer.filled().get(before..).unwrap_or_default();
+        if new.is_empty() {
+            return polled;
         }
+        if std::mem::take(&mut self.expects_settings)
+            && new.get(3).is_some_and(|kind| *kind != SETTINGS)
+        {
+            return Poll::Ready(Err(io::Error::other("it does not speak HTTP/2")));
+        }
+        self.heard.hear();
         polled
     }
 }

@@ -1,13 +1,10 @@
 //! Keys, services and sockets.
 
-use std::sync::Arc;
-
 use super::Finding;
 use crate::{
     command::text::count,
     config::{Address, Algorithm, Config, Upstream},
-    server,
-    upstream::Server,
+    server, upstream,
 };
 
 /// The keys: whether they are there and fit for use, the configuration has seen to.
@@ -33,16 +30,11 @@ pub(super) fn keys(config: &Config) -> Finding {
 /// Connects to each server of each upstream, and sends nothing.
 pub(super) async fn upstreams(config: &Config, findings: &mut Vec<Finding>) {
     for upstream in &config.upstreams {
-        let mut answers = Vec::new();
-        for server in &upstream.servers {
-            let within = upstream.timeouts.connect;
-            let connected = Arc::new(Server::new(server)).connection(within, true).await;
-            answers.push((server, connected.err().map(|error| error.to_string())));
-        }
+        let answers = upstream::try_servers(upstream).await;
         let any = answers.iter().any(|(_, error)| error.is_none());
         let judged = answers
             .into_iter()
-            .map(|(server, error)| judge(upstream, server, error, any));
+            .map(|(server, error)| judge(upstream, &server, error, any));
         findings.extend(judged);
     }
 }

@@ -67,7 +67,9 @@ impl Reloader {
         }
         warn_of_refusals(&config, &reopened);
         let digest = config.digest.clone();
-        self.current.replace(before.after(config, reopened));
+        let gateway = before.after(config, reopened);
+        gateway.start();
+        self.current.replace(gateway);
         tracing::info!(digest, "the configuration was reloaded");
         Ok(())
     }

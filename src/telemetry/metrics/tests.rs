@@ -128,6 +128,7 @@ fn every_metric_is_documented() {
     let metrics = Metrics::default();
     // One series of each family that has none before the configuration is read.
     metrics.certificate_expiry.of(&["shop.pem"]);
+    metrics.server("orders", "127.0.0.1:3001");
     assert_eq!(documented, told(&metrics.text()));
 }
 
@@ -182,4 +183,4 @@ fn told(text: &str) -> Vec<Told> {
 }
 
 /// Labels whose values are names of the configuration.
-const CONFIGURED: &[&str] = &["route", "certificate"];
+const CONFIGURED: &[&str] = &["route", "certificate", "upstream", "server"];
