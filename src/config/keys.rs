@@ -209,9 +209,24 @@ pub(super) const SECRET: Section = Section {
 };
 
 /// The sections that the file is made of; what a misplaced key is looked up in.
-pub(super) const ALL: [&Section; 15] = [
-    &TOP, &LISTENER, &HEALTH, &GATEWAY, &LIMITS, &TIMEOUTS, &DJANGO, &USER, &COOKIE, &UPSTREAM,
-    &ROUTE, &KEY, &SIGNING, &PUBLISHED, &RATE,
+pub(super) const ALL: [&Section; 17] = [
+    &TOP,
+    &LISTENER,
+    &HEALTH,
+    &GATEWAY,
+    &LIMITS,
+    &TIMEOUTS,
+    &DJANGO,
+    &USER,
+    &COOKIE,
+    &UPSTREAM,
+    &ROUTE,
+    &KEY,
+    &SIGNING,
+    &PUBLISHED,
+    &RATE,
+    &UPSTREAM_TLS,
+    &UPSTREAM_HEALTH,
 ];
 
 impl Section {

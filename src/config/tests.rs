@@ -231,6 +231,12 @@ fn defaults_are_the_documented_ones() {
         ("orders", 1)
     );
     assert!(!upstream.django && !upstream.own_host);
+    assert_eq!(
+        (upstream.balance, upstream.protocol, upstream.resolve_every),
+        (Balance::RoundRobin, Protocol::Http1, seconds(30))
+    );
+    assert!(upstream.tls.is_none() && upstream.health.is_none());
+    assert_eq!(upstream.servers[0].weight, 1);
     assert_eq!(upstream.algorithm, Algorithm::Hs256);
     assert_eq!(
         (upstream.max_header_bytes, upstream.token_ttl),
@@ -327,7 +333,13 @@ httponly = false
 samesite = "None"
 duplicate = "refuse"
 [upstream.orders]
-servers = ["orders:3001", "[::1]:3001"]
+servers = ["Orders:3001", "[::1]:3001", "unix:run/app.sock"]
+weights = [3, 2, 1]
+balance = "hash"
+protocol = "h2"
+tls = { name = "orders.example" }
+health = { path = "/up?x=1", host = "shop.example", every = "1s", timeout = "500ms", fall = 4, rise = 5, status = "200" }
+resolve_every = "1m"
 django = true
 algorithm = "HS256"
 keys = [{ kid = "a", secret = { env = "ORDERS_KEY" } }]
@@ -402,6 +414,36 @@ writable = []
     assert_eq!(config.django.time_zone, Some(Tz::Europe__Berlin));
     let columns = config.user_columns();
     assert!(columns.contains(&"username".to_owned()), "{columns:?}");
+    let upstream = &config.upstreams[0];
+    let servers: Vec<_> = upstream
+        .servers
+        .iter()
+        .map(|server| (server.name.as_str(), &server.address, server.weight))
+        .collect();
+    let name = Address::Name {
+        host: "orders".to_owned(),
+        port: 3001,
+    };
+    let ip = Address::Ip("[::1]:3001".parse().expect("an address"));
+    let unix = Address::Unix("run/app.sock".into());
+    let expected = [
+        ("orders:3001", &name, 3),
+        ("[::1]:3001", &ip, 2),
+        ("unix:run/app.sock", &unix, 1),
+    ];
+    assert_eq!(servers, expected);
+    assert_eq!(
+        (upstream.balance, upstream.protocol),
+        (Balance::Hash, Protocol::Http2)
+    );
+    assert!(upstream.tls.as_ref().is_some_and(|tls| tls.name.is_some()));
+    let health = upstream.health.as_ref().expect("health");
+    assert_eq!(health.path, "/up?x=1");
+    assert_eq!(
+        (health.fall, health.rise, health.status.clone()),
+        (4, 5, 200..=200)
+    );
+    assert_eq!(upstream.resolve_every, Duration::from_secs(60));
     let route = &config.routes[0];
     let of = |text: &str| text.to_owned();
     let expected = [
@@ -427,7 +469,9 @@ writable = []
     assert!(config.routes[3].login_url.is_none() && config.routes[3].forward_on_store_error);
     for section in keys::ALL {
         for key in section.keys {
-            let is_there = text.lines().any(|line| line.contains(key)) || *key == "domain";
+            // Files of certificates are tried with real ones.
+            let is_elsewhere = ["domain", "certificate"].contains(key);
+            let is_there = text.lines().any(|line| line.contains(key)) || is_elsewhere;
             assert!(is_there, "{key} is not tried here");
         }
     }

@@ -138,8 +138,9 @@ fn unix(text: &str, path: PathBuf) -> Parsed<Server> {
             "{text:?} is not a socket's path, such as \"unix:/run/app.sock\""
         )));
     }
-    if let Some(path) = text.strip_prefix("unix://") {
+    if let Some(rest) = text.strip_prefix("unix://") {
         let why = format!("{text:?} is not unix: and a path");
+        let path = rest.trim_start_matches('/');
         return Err(Refused::instead(why, &format!("unix:/{path}")));
     }
     if length > LONGEST_SOCKET {
@@ -166,7 +167,7 @@ fn read_weights(value: &Value<'_>, servers_value: &Value<'_>, servers: &mut [Ser
     // What is wrong with a server or a weight was reported; the numbers would be an echo.
     let written = servers_value.items("").map_or(0, |items| items.len());
     if items.len() != written {
-        let why = format!("there are {written} servers and {} weights", items.len());
+        let why = format!("{} weights for {written} of servers", items.len());
         let suggestion = "give each server one, in the order of servers".to_owned();
         value.problem(why, Some(suggestion));
         return;
@@ -208,8 +209,9 @@ pub(super) fn read_health(table: &Table<'_>) -> Option<Health> {
         .required("path", "path = \"/healthz\"")
         .and_then(|value| value.parse("a path such as \"/healthz\"", path));
     let range = Duration::from_millis(100)..=Duration::from_secs(3600);
-    let read = Health {
-        path: path?,
+    let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+    Some(Health {
+        path,
         host: health
             .value("host")
             .and_then(|value| value.parse("text", host)),
@@ -220,8 +222,7 @@ pub(super) fn read_health(table: &Table<'_>) -> Option<Health> {
         status: health.read("status", 200..=399, |value| {
             value.parse("a status such as \"200\" or \"200-399\"", status)
         }),
-    };
-    Some(read)
+    })
 }
 
 fn count(table: &Table<'_>, key: &'static str, default: usize) -> u32 {

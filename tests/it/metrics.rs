@@ -28,9 +28,15 @@ fn what_happened_is_counted() {
     let before = metrics(&scene.gateway);
     // But for what describes the process, and the connection that has looked at the database.
     let is_counted = |name: &str| {
-        !["process_", "build_", "database_", "last_reload_"]
-            .iter()
-            .any(|kind| name.starts_with(kind))
+        ![
+            "process_",
+            "build_",
+            "database_",
+            "last_reload_",
+            "upstream_up",
+        ]
+        .iter()
+        .any(|kind| name.starts_with(kind))
     };
     let counted = before
         .iter()
