@@ -96,7 +96,7 @@ impl Gateway {
     pub fn reloads(&self) -> (u64, u64) {
         let text = self.health.get("/metrics").send().text();
         let count = |outcome: &str| {
-            let start = format!("session_gateway_config_reloads_total{{outcome=\"{outcome}\"}} ");
+            let start = format!("session_gateway_reloads_total{{outcome=\"{outcome}\"}} ");
             let line = text.lines().find_map(|line| line.strip_prefix(&start));
             line.unwrap().parse().unwrap()
         };
