@@ -14,6 +14,7 @@ mod demo;
 mod django;
 mod engines;
 mod faults;
+mod fuzz;
 mod hardening;
 mod history;
 mod keys;

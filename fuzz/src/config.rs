@@ -1,0 +1,136 @@
+//! `gateway.toml`.
+//!
+//! Input: the file. Secrets come from a made-up environment; nothing outside is to be opened.
+
+use std::{collections::HashSet, ffi::OsString, path::Path};
+
+use session_gateway::config::{Config, LoadOptions, Loaded, Problem, SessionMode};
+
+/// Stands in every secret of the made-up environment.
+const PLANTED: &str = "hunter2";
+
+/// A folder that is not there, so that no relative path leads anywhere.
+const FILE: &str = "/nonexistent/gateway.toml";
+
+/// Runs the target.
+pub fn check(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let without = parse(text, true);
+    check_said(text, &without);
+    if let Ok(loaded) = &without {
+        check_config(loaded);
+        check_again(text, loaded);
+    }
+    // A path in the text is not followed here: it could lead anywhere on the machine.
+    if text.contains("file") || text.contains('\\') {
+        return;
+    }
+    let with = parse(text, false);
+    check_said(text, &with);
+    if let Ok(loaded) = &with {
+        assert!(without.is_ok(), "good with secrets only");
+        check_config(loaded);
+        assert!(
+            !format!("{loaded:?}").contains(PLANTED),
+            "Debug tells a secret"
+        );
+    }
+}
+
+fn parse(text: &str, without_secrets: bool) -> Result<Loaded, Vec<Problem>> {
+    let env = |name: &str| -> Option<OsString> {
+        assert!(!without_secrets, "a secret was asked for");
+        let value = match name {
+            "DATABASE_URL" => "postgres://shop:hunter2@db.example/shop",
+            "MYSQL" => "mysql://shop:hunter2@db.example/shop?ssl-mode=VERIFY_CA",
+            "SQLITE" => "sqlite:hunter2.sqlite3",
+            "SECRET_KEY" => "hunter2-django-insecure-0123456789-0123456789",
+            "ORDERS_KEY" => "base64:3Bs8gUMG0e5Hx6moOQDVjvKR9T6sEtMUU4wczvBAOcc=",
+            "OTHER_KEY" => "hunter2-0123456789-0123456789-0123456789",
+            "SIGNING_KEY" => "base64:kOrGp3D1XZ1IyJFY4UPbLjKHE3QQVyXWVOUYk8QSKhM=",
+            "SHORT" => "hunter2",
+            "EMPTY" => "\n",
+            _ => return None,
+        };
+        Some(value.into())
+    };
+    Config::parse(text, Path::new(FILE), &env, LoadOptions { without_secrets })
+}
+
+/// Each problem is one line that says something, at a place of the file, and tells no secret.
+fn check_said(text: &str, result: &Result<Loaded, Vec<Problem>>) {
+    let said = match result {
+        Ok(loaded) => &loaded.remarks,
+        Err(problems) => {
+            assert!(!problems.is_empty(), "refused without a word");
+            problems
+        }
+    };
+    assert!(
+        said.windows(2)
+            .all(|pair| pair[0].position <= pair[1].position)
+    );
+    for problem in said {
+        let line = problem.to_string();
+        assert!(problem.sentence.len() > 5, "{line:?}");
+        assert!(!line.chars().any(char::is_control), "{line:?}");
+        assert!(
+            text.contains(PLANTED) || !line.contains(PLANTED),
+            "{line:?}"
+        );
+        let opened = line.contains("(os error ");
+        assert!(
+            !opened || text.contains("(os error "),
+            "a file was opened: {line:?}"
+        );
+        if let Some(position) = problem.position {
+            let lines = text.split('\n').count();
+            assert!(
+                (1..=lines).contains(&position.line) && position.column > 0,
+                "{line:?}"
+            );
+        }
+    }
+}
+
+/// A configuration that loads is right by construction.
+fn check_config(loaded: &Loaded) {
+    let config = &loaded.config;
+    assert!(!config.routes.is_empty() && !config.upstreams.is_empty());
+    let mut requests = HashSet::new();
+    let mut used = HashSet::new();
+    for route in &config.routes {
+        assert!(
+            requests.insert((&route.host, &route.prefix)),
+            "two routes for one request"
+        );
+        let upstream = &config.upstreams[route.upstream];
+        used.insert(route.upstream);
+        assert!(route.session != SessionMode::Pass || upstream.django);
+        let strip = route.strip_prefix.as_ref();
+        assert!(strip.is_none_or(|strip| route.prefix.is_within(strip)));
+    }
+    assert_eq!(
+        used.len(),
+        config.upstreams.len(),
+        "an upstream that no route uses"
+    );
+    let limits = &config.limits;
+    assert!(
+        limits.session_write <= limits.session_json && limits.session_write <= limits.session_data
+    );
+    for network in &config.gateway.trusted_proxies {
+        assert!(network.prefix_len() > 0, "everybody is trusted");
+    }
+}
+
+/// Reading is a function of the text, and comments are none of it.
+fn check_again(text: &str, loaded: &Loaded) {
+    let commented = format!("{text}\n# a comment\n");
+    for text in [text, &commented] {
+        let again = parse(text, true).expect("it was good");
+        assert_eq!(format!("{again:?}"), format!("{loaded:?}"));
+    }
+}
