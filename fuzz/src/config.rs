@@ -4,7 +4,10 @@
 
 use std::{collections::HashSet, ffi::OsString, path::Path};
 
-use session_gateway::config::{Config, LoadOptions, Loaded, Problem, SessionMode};
+use http::Uri;
+use session_gateway::config::{
+    Config, LoadOptions, Loaded, Problem, Redirect, SessionMode, Target,
+};
 
 /// Stands in every secret of the made-up environment.
 const PLANTED: &str = "hunter2";
@@ -98,7 +101,7 @@ fn check_said(text: &str, result: &Result<Loaded, Vec<Problem>>) {
 /// A configuration that loads is right by construction.
 fn check_config(loaded: &Loaded) {
     let config = &loaded.config;
-    assert!(!config.routes.is_empty() && !config.upstreams.is_empty());
+    assert!(!config.routes.is_empty());
     let mut requests = HashSet::new();
     let mut used = HashSet::new();
     for route in &config.routes {
@@ -106,9 +109,13 @@ fn check_config(loaded: &Loaded) {
             requests.insert((&route.host, &route.prefix)),
             "two routes for one request"
         );
-        let upstream = &config.upstreams[route.upstream];
-        used.insert(route.upstream);
-        assert!(route.session != SessionMode::Pass || upstream.django);
+        match &route.target {
+            Target::Upstream(place) => {
+                used.insert(*place);
+                assert!(route.session != SessionMode::Pass || config.upstreams[*place].django);
+            }
+            Target::Redirect(redirect) => check_redirect(redirect),
+        }
         let strip = route.strip_prefix.as_ref();
         assert!(strip.is_none_or(|strip| route.prefix.is_within(strip)));
     }
@@ -124,6 +131,21 @@ fn check_config(loaded: &Loaded) {
     for network in &config.gateway.trusted_proxies {
         assert!(network.prefix_len() > 0, "everybody is trusted");
     }
+}
+
+/// Wherever it leads, it is one field that names a host.
+fn check_redirect(redirect: &Redirect) {
+    let location = redirect.location("/a/b", "/b", Some("c=d"));
+    assert!(
+        location.bytes().all(|byte| (b'!'..=b'~').contains(&byte)),
+        "{location:?}"
+    );
+    let url: Uri = location.parse().expect("it is a URL");
+    assert!(url.host().is_some() && ["http", "https"].contains(&url.scheme_str().unwrap_or("")));
+    assert!(
+        url.path().ends_with("/b") && url.query() == Some("c=d"),
+        "{location:?}"
+    );
 }
 
 /// Reading is a function of the text, and comments are none of it.
