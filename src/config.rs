@@ -3,6 +3,7 @@
 //! The file types are strict: an unknown key, a duplicate, an unused upstream, two routes that clash are
 //! errors with file, line, column and a suggestion. Everything above this module works with [`Config`] only.
 
+mod certificates;
 mod item;
 mod keys;
 mod listeners;
@@ -36,6 +37,7 @@ use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
 pub use self::{
+    certificates::{Certificate, Certificates, Names},
     listeners::{Address, Listener},
     protected::Protected,
     report::{Position, Problem, Remark},
@@ -237,6 +239,12 @@ pub struct Limits {
     pub request_body: Option<u64>,
     /// Most requests that are served at the same time.
     pub in_flight: usize,
+    /// Most client connections at once.
+    pub connections: usize,
+    /// Most connections of one client address at once; `None` for no such limit.
+    pub connections_per_address: Option<usize>,
+    /// Most requests under way on one HTTP/2 connection.
+    pub h2_streams: u32,
     /// Largest `session_data` that is read from the database.
     pub session_data: usize,
     /// Largest session JSON, after inflation.
@@ -252,8 +260,14 @@ pub struct Limits {
 /// `[timeouts]`, also per upstream and per route where those set one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// A client connection without a complete request head.
+    /// A TLS handshake.
+    pub tls_handshake: Duration,
+    /// A request head, from its first byte to its last.
+    pub head: Duration,
+    /// A client connection between two requests.
     pub idle: Duration,
+    /// A client that takes no byte of its answer.
+    pub send: Duration,
     /// A request body without a byte.
     pub body_progress: Duration,
     /// Connecting to an upstream.

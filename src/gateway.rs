@@ -31,13 +31,14 @@ use self::{
     inject::{Injector, Prepared},
     limit::Limits,
     persist::Persist,
-    record::{Counting, Record, Recorded, Witness},
+    record::{Counting, Record, Witness},
     resolve::Resolution,
     respond::{Asked, Refusal},
 };
 pub use self::{
     admit::Peer,
     current::{Current, Reload, Reloads},
+    record::Recorded,
 };
 use crate::{
     body::Body,

@@ -1,9 +1,16 @@
 //! Sockets: bind, accept, serve, drain.
 
 mod accept;
+mod arrive;
 mod connection;
+mod exchange;
+mod frames;
+mod guard;
 mod health;
 mod listen;
+mod pace;
+mod places;
+pub mod proxy;
 mod socket;
 
 use std::{
@@ -20,7 +27,10 @@ use tokio::{
 };
 
 pub use self::listen::{BindError, Listener, probe};
-use self::{accept::accept, listen::announce};
+use self::{
+    accept::{Shared, accept},
+    listen::announce,
+};
 use crate::{
     config::{Address, Config},
     gateway::Current,
@@ -67,11 +77,16 @@ impl Server {
             announce("health", &listener);
             tokio::spawn(health::serve(listener, current.clone(), draining.clone()));
         }
+        let shared = Shared {
+            current: current.clone(),
+            places: Arc::default(),
+            alive,
+            stopped,
+        };
         let mut accepting = Vec::new();
-        for listener in listeners {
+        for (place, listener) in listeners.into_iter().enumerate() {
             announce("listening", &listener);
-            let accept = accept(listener, current.clone(), alive.clone(), stopped.clone());
-            accepting.push(tokio::spawn(accept));
+            accepting.push(tokio::spawn(accept(listener, place, shared.clone())));
         }
 
         shutdown.await;
@@ -82,7 +97,7 @@ impl Server {
         for task in accepting {
             let _ = task.await;
         }
-        drop(alive);
+        drop(shared);
         let gateway = current.load();
         let ended = timeout(gateway.config().shutdown_grace, async {
             all_gone.recv().await;

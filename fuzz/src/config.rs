@@ -128,7 +128,7 @@ fn check_config(loaded: &Loaded) {
     assert!(
         limits.session_write <= limits.session_json && limits.session_write <= limits.session_data
     );
-    for network in &config.gateway.trusted_proxies {
+    for network in &config.gateway.trusted_proxies.networks {
         assert!(network.prefix_len() > 0, "everybody is trusted");
     }
 }

@@ -198,6 +198,8 @@ impl Explain {
                 Peer {
                     address: Some(self.from),
                     encrypted: false,
+                    certificate: None,
+                    redirect: None,
                 },
                 self.user.as_deref(),
             )

@@ -28,7 +28,7 @@ pub(super) const TOP: Section = Section {
 };
 pub(super) const LISTENER: Section = Section {
     name: "[[listener]]",
-    keys: &["address"],
+    keys: &["address", "tls", "redirect_to_https", "proxy_protocol"],
 };
 pub(super) const HEALTH: Section = Section {
     name: "[health]",
@@ -52,6 +52,9 @@ pub(super) const LIMITS: Section = Section {
         "request_fields",
         "request_body",
         "in_flight",
+        "connections",
+        "connections_per_address",
+        "h2_streams",
         "session_data",
         "session_json",
         "session_write",
@@ -62,7 +65,10 @@ pub(super) const LIMITS: Section = Section {
 pub(super) const TIMEOUTS: Section = Section {
     name: "[timeouts]",
     keys: &[
+        "tls_handshake",
+        "head",
         "idle",
+        "send",
         "body_progress",
         "connect",
         "response_head",
@@ -202,6 +208,11 @@ pub(super) const OWN_LIMITS: Section = Section {
     name: "limits of [[route]]",
     keys: &["request_body", "in_flight"],
 };
+/// `tls = [{ certificate, key }]` of a listener.
+pub(super) const CERTIFICATE: Section = Section {
+    name: "tls of [[listener]]",
+    keys: &["certificate", "key"],
+};
 /// `{ env = "NAME" }` or `{ file = "path" }`.
 pub(super) const SECRET: Section = Section {
     name: "a secret",
@@ -209,7 +220,7 @@ pub(super) const SECRET: Section = Section {
 };
 
 /// The sections that the file is made of; what a misplaced key is looked up in.
-pub(super) const ALL: [&Section; 17] = [
+pub(super) const ALL: [&Section; 18] = [
     &TOP,
     &LISTENER,
     &HEALTH,
@@ -227,6 +238,7 @@ pub(super) const ALL: [&Section; 17] = [
     &RATE,
     &UPSTREAM_TLS,
     &UPSTREAM_HEALTH,
+    &CERTIFICATE,
 ];
 
 impl Section {

@@ -6,10 +6,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{item::Value, keys, tree::Table, value};
+use super::{
+    certificates::{self, Certificates},
+    item::Value,
+    keys,
+    tree::Table,
+    value,
+};
 
 /// Most bytes of a Unix socket's path (sockaddr_un on Linux, without the final NUL).
 const LONGEST_PATH: usize = 107;
+
+/// The port that URLs with https leave out.
+pub const HTTPS: u16 = 443;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +43,22 @@ impl fmt::Display for Address {
 pub struct Listener {
     /// Where to listen.
     pub address: Address,
+    /// `tls`: clients must speak it.
+    pub tls: Option<Certificates>,
+    /// `redirect_to_https`: the port that clients are sent to.
+    pub redirect_to_https: Option<u16>,
+    /// `proxy_protocol`: each connection begins with a header that tells whose it is.
+    pub proxy_protocol: bool,
 }
 
 impl Listener {
     fn plain(address: Address) -> Self {
-        Self { address }
+        Self {
+            address,
+            tls: None,
+            redirect_to_https: None,
+            proxy_protocol: false,
+        }
     }
 }
 
@@ -76,7 +96,7 @@ pub(super) fn read(top: &Table<'_>, taken: Option<&Address>) -> Vec<Listener> {
         return vec![Listener::plain(Address::Tcp(([127, 0, 0, 1], 8080).into()))];
     }
     let mut taken: Vec<Address> = taken.cloned().into_iter().collect();
-    let mut listeners = Vec::new();
+    let (mut listeners, mut tables) = (Vec::new(), Vec::new());
     for table in top.tables("listener", &keys::LISTENER) {
         let Some(value) = table.required("address", "address = \"127.0.0.1:8080\"") else {
             continue;
@@ -89,7 +109,50 @@ pub(super) fn read(top: &Table<'_>, taken: Option<&Address>) -> Vec<Listener> {
             value.problem(format!("{address} is given twice"), None);
         }
         taken.push(address.clone());
-        listeners.push(Listener::plain(address));
+        listeners.push(Listener {
+            tls: certificates::read(&table),
+            proxy_protocol: table.flag("proxy_protocol", false),
+            ..Listener::plain(address)
+        });
+        tables.push(table);
+    }
+    for (place, table) in tables.iter().enumerate() {
+        listeners[place].redirect_to_https = read_redirect(table, &listeners);
     }
     listeners
+}
+
+/// `redirect_to_https`: `true` for the port of the listener with TLS, or a port, where the world sees another one.
+fn read_redirect(table: &Table<'_>, listeners: &[Listener]) -> Option<u16> {
+    let value = table.value("redirect_to_https")?;
+    let port = match value.as_flag() {
+        Some(false) => return None,
+        Some(true) => https_port(&value, listeners)?,
+        None => u16::try_from(value.count(1..=65_535)?).ok()?,
+    };
+    if table.value("tls").is_some() {
+        value.problem("this listener has TLS itself", None);
+        return None;
+    }
+    Some(port)
+}
+
+fn https_port(value: &Value<'_>, listeners: &[Listener]) -> Option<u16> {
+    let mut ports = listeners
+        .iter()
+        .filter(|listener| listener.tls.is_some())
+        .filter_map(|listener| match &listener.address {
+            Address::Tcp(address) => Some(address.port()),
+            Address::Unix(_) => None,
+        });
+    match ports.next() {
+        // TLS ends before the gateway, where the world expects it.
+        None => Some(HTTPS),
+        Some(0) => {
+            let suggestion = Some("write the port, such as redirect_to_https = 443".to_owned());
+            value.problem("the port of the listener with TLS is not known", suggestion);
+            None
+        }
+        Some(port) => Some(port),
+    }
 }

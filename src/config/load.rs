@@ -25,6 +25,10 @@ impl Default for Limits {
             request_body: Some(64 * MIB),
             // At 100 ms each that is 40,000 requests a second; beyond it they would only wait for each other.
             in_flight: 4096,
+            connections: 10_000,
+            connections_per_address: None,
+            // As recommended (RFC 9113, 6.5.2); nginx has 128.
+            h2_streams: 100,
             // A session is a few KiB; a row of megabytes would be read at every request.
             session_data: 256 * 1024,
             session_json: 1024 * 1024,
@@ -39,8 +43,14 @@ impl Default for Limits {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            // A handshake takes two round trips.
+            tls_handshake: Duration::from_secs(10),
+            // A head is one packet or two; slow networks repeat them within seconds.
+            head: Duration::from_secs(10),
             // Above the 60 s after which common load balancers let go of a connection.
             idle: Duration::from_secs(75),
+            // As nginx's send_timeout.
+            send: Duration::from_secs(60),
             body_progress: Duration::from_secs(30),
             // A server in the same network answers in milliseconds or not at all.
             connect: Duration::from_secs(2),
@@ -133,6 +143,12 @@ fn read_limits(table: &Table<'_>) -> Limits {
         request_fields: table.count("request_fields", defaults.request_fields, 16..=10_000),
         request_body: table.read("request_body", defaults.request_body, read_body_limit),
         in_flight: table.count("in_flight", defaults.in_flight, 1..=1_000_000),
+        connections: table.count("connections", defaults.connections, 1..=1_000_000),
+        connections_per_address: Some(table.count("connections_per_address", 0, 0..=1_000_000))
+            .filter(|most| *most > 0),
+        h2_streams: table.read("h2_streams", defaults.h2_streams, |value| {
+            u32::try_from(value.count(1..=1000)?).ok()
+        }),
         session_data: table.size("session_data", defaults.session_data, KIB..=64 * MIB),
         session_json: table.size("session_json", defaults.session_json, KIB..=64 * MIB),
         session_write: table.size("session_write", defaults.session_write, KIB..=64 * MIB),
@@ -162,6 +178,9 @@ pub(super) fn read_body_limit(value: &Value<'_>) -> Option<Option<u64>> {
 fn read_timeouts(table: &Table<'_>) -> Timeouts {
     let defaults = Timeouts::default();
     Timeouts {
+        tls_handshake: table.duration("tls_handshake", defaults.tls_handshake, MILLISECOND..=DAY),
+        head: table.duration("head", defaults.head, MILLISECOND..=DAY),
+        send: table.duration("send", defaults.send, MILLISECOND..=DAY),
         idle: table.duration("idle", defaults.idle, MILLISECOND..=DAY),
         body_progress: table.duration("body_progress", defaults.body_progress, MILLISECOND..=DAY),
         connect: table.duration("connect", defaults.connect, MILLISECOND..=DAY),

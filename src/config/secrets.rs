@@ -114,7 +114,8 @@ fn from_env(value: &Value<'_>) -> Option<Found> {
     })
 }
 
-fn from_file(value: &Value<'_>) -> Option<Found> {
+/// Reads the file that is named by a text.
+pub(super) fn from_file(value: &Value<'_>) -> Option<Found> {
     let written = value.text("the path of a file")?;
     let context = value.context;
     let path = context.folder.join(written);

@@ -420,12 +420,12 @@ writable = []
         .iter()
         .map(|server| (server.name.as_str(), &server.address, server.weight))
         .collect();
-    let name = Address::Name {
+    let name = ServerAddress::Name {
         host: "orders".to_owned(),
         port: 3001,
     };
-    let ip = Address::Ip("[::1]:3001".parse().expect("an address"));
-    let unix = Address::Unix("run/app.sock".into());
+    let ip = ServerAddress::Ip("[::1]:3001".parse().expect("an address"));
+    let unix = ServerAddress::Unix("run/app.sock".into());
     let expected = [
         ("orders:3001", &name, 3),
         ("[::1]:3001", &ip, 2),

@@ -1,7 +1,7 @@
 //! The first station: refuses what two servers could read in two ways, and removes what only the gateway may
 //! say. It never looks at sessions.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts,
@@ -13,7 +13,7 @@ use super::{
     respond::Refusal,
 };
 use crate::{
-    config::Trusted,
+    config::{Names, Trusted},
     error::Code,
     path::Canonical,
     reserved::{Reserved, folds_to},
@@ -61,8 +61,13 @@ const NEVER_PASSED: [&str; 2] = ["proxy", "forwarded"];
 pub struct Peer {
     /// Its address, or the one that a PROXY protocol header tells; `None` is a Unix socket's.
     pub address: Option<IpAddr>,
-    /// Whether TLS protects the connection up to this gateway.
+    /// Whether TLS protects the connection up to this gateway, or up to the load balancer that says so by PROXY
+    /// protocol.
     pub encrypted: bool,
+    /// For whom the certificate is that this gateway showed; `None` where it showed none.
+    pub certificate: Option<Arc<Names>>,
+    /// The port with TLS that requests without it are sent to.
+    pub redirect: Option<u16>,
 }
 
 /// What the request asks for, made unambiguous.
@@ -420,6 +425,8 @@ mod tests {
             &Peer {
                 address: peer.parse().ok(),
                 encrypted: false,
+                certificate: None,
+                redirect: None,
             },
             &trusted,
             &Reserved::default(),

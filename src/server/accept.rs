@@ -4,44 +4,75 @@ use std::{io, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
-use super::{connection::serve, listen::Listener};
-use crate::gateway::{Current, Peer};
+use super::{
+    connection::serve,
+    listen::Listener,
+    places::{Place, Places},
+    socket::Socket,
+};
+use crate::{gateway::Current, telemetry::Throttle};
 
 /// After an accept that failed for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves each connection in a task of its own, until told to stop. Each holds a copy of `alive`.
-pub async fn accept(
-    listener: Listener,
-    current: Arc<Current>,
-    alive: mpsc::Sender<()>,
-    mut stopped: watch::Receiver<bool>,
-) {
+/// At most one line about what every client can cause.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+static FULL: Throttle = Throttle::new();
+static FAILED: Throttle = Throttle::new();
+
+/// What every connection of a server shares.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The gateway.
+    pub current: Arc<Current>,
+    /// How many there may be.
+    pub places: Arc<Places>,
+    /// Held by each connection.
+    pub alive: mpsc::Sender<()>,
+    /// Whether no more are to come.
+    pub stopped: watch::Receiver<bool>,
+}
+
+/// Serves each connection in a task of its own, until told to stop. `place` is the listener's in the configuration.
+/// With `limits.connections` of them it accepts no more: the kernel keeps those who wait.
+pub async fn accept(listener: Listener, place: usize, shared: Shared) {
+    let mut stopped = shared.stopped.clone();
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stopped.changed() => return,
+            accepted = next(&listener, &shared) => accepted,
+            _ = stopped.wait_for(|stopped| *stopped) => return,
         };
         match accepted {
-            Ok(socket) => {
-                let peer = Peer {
-                    address: socket.peer(),
-                    encrypted: false,
-                };
-                let serving = serve(socket, peer, current.clone(), stopped.clone());
-                let alive = alive.clone();
-                tokio::spawn(async move {
-                    serving.await;
-                    drop(alive);
-                });
+            Ok((socket, open)) => {
+                tokio::spawn(serve(socket, open, place, shared.clone()));
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "cannot accept connections");
+                if let Some(held_back) = FAILED.pass(LOG_EVERY) {
+                    tracing::error!(%error, held_back, "cannot accept connections");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+async fn next(listener: &Listener, shared: &Shared) -> io::Result<(Socket, Place)> {
+    let most = || shared.current.load().config().limits.connections;
+    let full = || {
+        shared.current.load().metrics().accept_pauses.inc();
+        if let Some(held_back) = FULL.pass(LOG_EVERY) {
+            tracing::warn!(
+                connections = most(),
+                held_back,
+                "there are as many connections as limits.connections allows; more wait"
+            );
+        }
+    };
+    shared.places.room(most, full).await;
+    let socket = listener.accept().await?;
+    Ok((socket, shared.places.take(shared.alive.clone())))
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

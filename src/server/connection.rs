@@ -2,72 +2,333 @@
 
 use std::{
     convert::Infallible,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    future::{Future, poll_fn},
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
-use hyper::{server::conn::http1, service::service_fn};
+use http::{Request, Response, StatusCode};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
-use super::socket::Socket;
-use crate::gateway::{Current, Peer};
+use super::{
+    accept::Shared,
+    arrive::{self, Arrived, Rejected},
+    exchange::{Answer, Streams},
+    guard::{Guard, Transport},
+    pace::{Overdue, Pace, Timer},
+    places::Place,
+    proxy::Client,
+    socket::Socket,
+};
+use crate::{
+    config::{Limits, Timeouts},
+    gateway::{Current, Gateway, Peer},
+    telemetry::{
+        Throttle,
+        metrics::{Overstayed, Protocol, Refused},
+    },
+};
 
-/// Most time from the start of a connection to the end of its first request's head. Later heads have
-/// `timeouts.idle`, which hyper counts from the end of the answer before.
-const FIRST_HEAD: Duration = Duration::from_secs(10);
+/// At most one line about what every client can cause.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+static UNTRUSTED: Throttle = Throttle::new();
+
+/// How many bytes of one request body an HTTP/2 client may send ahead of the upstream.
+const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// The same of all bodies of a connection: what one can make the gateway hold. Four that nobody reads stop it.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// How much of one answer is kept for an HTTP/2 client that reads slowly.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams that a client has reset before they were looked at (CVE-2023-44487), and that the gateway had to reset
+/// because of the client (CVE-2025-8671); with more the connection ends.
+const RESETS_NOT_ACCEPTED: usize = 20;
+const OWN_RESETS: usize = 128;
+
+/// An HTTP/2 client is asked at times whether it is there; one that has gone without a word does not hold its streams.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Serves a client until one of the two ends the connection. What is configured when it begins holds for the
-/// connection; each request is served by what is configured when it comes.
-pub async fn serve(
-    socket: Socket,
-    peer: Peer,
-    current: Arc<Current>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let begun = AtomicBool::new(false);
-    let service = service_fn(|request| {
-        begun.store(true, Ordering::Relaxed);
-        let gateway = current.load();
-        let peer = peer.clone();
-        async move { Ok::<_, Infallible>(gateway.handle(request, peer).await) }
-    });
-    let gateway = current.load();
-    let (limits, timeouts) = (&gateway.config().limits, &gateway.config().timeouts);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(timeouts.idle)
-        .max_headers(limits.request_fields)
-        .max_header_size(limits.request_head)
-        .serve_connection(TokioIo::new(socket), service);
-    // Kept no longer: a connection may outlive many configurations.
-    drop(gateway);
-    let mut connection = pin!(connection);
-    let mut first_head = pin!(tokio::time::sleep(FIRST_HEAD));
-    let (mut waiting, mut stopping) = (true, false);
-    let ended = loop {
-        tokio::select! {
-            ended = connection.as_mut() => break ended,
-            () = told_to_stop(&mut stopped), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = first_head.as_mut(), if waiting => {
-                waiting = false;
-                if !begun.load(Ordering::Relaxed) {
-                    tracing::debug!("a client connection brought no request in time");
-                    return;
-                }
+/// connection; each request is served by what is configured when it comes. `place` is the listener's.
+pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
+    let gateway = shared.current.load();
+    let timeouts = gateway.config().timeouts.clone();
+    let limits = gateway.config().limits.clone();
+    let (arrived, open) = match arrive(socket, open, place, &gateway).await {
+        Ok(arrived) => arrived,
+        Err(Rejected::Left) => return,
+        Err(rejected) => return count(&rejected, &gateway),
+    };
+    let Arrived {
+        mut transport,
+        alpn,
+        peer,
+    } = arrived;
+    let pace = Pace::new(&timeouts);
+    let mut stopped = shared.stopped.clone();
+    let is_h2 = match (&mut transport, alpn) {
+        (_, Some(is_h2)) => is_h2,
+        (Transport::Tls(_), None) => false,
+        (Transport::Plain(socket), None) => {
+            let deadline = Instant::now() + timeouts.head;
+            let spoken = tokio::select! {
+                spoken = arrive::speaks_h2(socket, deadline) => spoken,
+                () = told_to_stop(&mut stopped) => return,
+            };
+            match spoken {
+                Ok(is_h2) => is_h2,
+                Err(_) => return,
             }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a client connection ended early");
+    let protocol = match is_h2 {
+        true => Protocol::Http2,
+        false => Protocol::Http1,
+    };
+    let metrics = gateway.metrics().clone();
+    let open = (open, metrics.connections_open.hold(protocol));
+    // Kept no longer: a connection may outlive many configurations.
+    drop(gateway);
+    let io = TokioIo::new(Guard::new(transport, pace.clone(), is_h2, open));
+    let timer = Timer::new(pace.clone());
+    let trip = Trip {
+        current: shared.current,
+        pace,
+        peer,
+        is_h2,
+    };
+    let service = service_fn(move |request| trip.clone().answer(request));
+    let ended = if is_h2 {
+        let connection = h2_settings(&limits, &timeouts).serve_connection(io, service);
+        drive(connection, timer, &mut stopped, timeouts.head).await
+    } else {
+        let connection = http1::Builder::new()
+            .max_headers(limits.request_fields)
+            .max_header_size(limits.request_head)
+            .serve_connection(io, service)
+            .with_upgrades();
+        drive(connection, timer, &mut stopped, timeouts.head).await
+    };
+    match ended {
+        Ended::Done(Ok(())) => {}
+        Ended::Done(Err(error)) => tracing::debug!(%error, "a client connection ended early"),
+        Ended::Overdue(why) => {
+            let why = match why {
+                Overdue::Head => Overstayed::Head,
+                Overdue::Idle => Overstayed::Idle,
+                Overdue::Send => Overstayed::Send,
+            };
+            metrics.connections_overdue.count(why);
+            tracing::debug!(?why, "a client connection was closed at a deadline");
+        }
     }
+}
+
+/// Goes through what comes before HTTP, and counts the connection for its client.
+async fn arrive(
+    mut socket: Socket,
+    mut open: Place,
+    place: usize,
+    gateway: &Gateway,
+) -> Result<(Arrived, Place), Rejected> {
+    let config = gateway.config();
+    // A reload leaves the listeners where they are.
+    let Some(listener) = config.listeners.get(place) else {
+        return Err(Rejected::Left);
+    };
+    let trusted = &config.gateway.trusted_proxies;
+    let mut client = Client {
+        address: socket.peer(),
+        encrypted: false,
+    };
+    if listener.proxy_protocol {
+        if !trusted.contains(socket.peer()) {
+            refuse_untrusted(socket.peer(), gateway);
+            return Err(Rejected::Left);
+        }
+        let told = arrive::read_proxy_header(&mut socket, config.timeouts.head).await?;
+        client = told.unwrap_or(client);
+    }
+    if let (Some(most), Some(address)) = (config.limits.connections_per_address, client.address)
+        && !trusted.contains(client.address)
+        && !open.count_for(address, most)
+    {
+        gateway
+            .metrics()
+            .connections_refused
+            .count(Refused::Address);
+        return Err(Rejected::Left);
+    }
+    let arrived = arrive::secure(socket, listener, &config.timeouts, client).await?;
+    Ok((arrived, open))
+}
+
+fn refuse_untrusted(peer: Option<IpAddr>, gateway: &Gateway) {
+    gateway
+        .metrics()
+        .connections_refused
+        .count(Refused::UntrustedProxy);
+    if let Some(held_back) = UNTRUSTED.pass(LOG_EVERY) {
+        let peer = peer.map_or_else(|| "unix:".to_owned(), |peer| peer.to_string());
+        tracing::warn!(
+            peer,
+            held_back,
+            "closed a connection to a listener with proxy_protocol: its peer is not in trusted_proxies"
+        );
+    }
+}
+
+fn count(rejected: &Rejected, gateway: &Gateway) {
+    let metrics = gateway.metrics();
+    match rejected {
+        Rejected::Left => {}
+        Rejected::NoProxyHeader => {
+            metrics.connections_refused.count(Refused::NoProxyHeader);
+            tracing::debug!("a connection had no PROXY protocol header");
+        }
+        Rejected::Tls(why, error) => {
+            metrics.tls_failures.count(*why);
+            let cause = error.as_ref().map(ToString::to_string);
+            tracing::debug!(?why, cause, "a TLS handshake failed");
+        }
+    }
+}
+
+fn h2_settings(limits: &Limits, timeouts: &Timeouts) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(Streams {
+        send: timeouts.send,
+    });
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.h2_streams)
+        .max_header_list_size(u32::try_from(limits.request_head).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESETS_NOT_ACCEPTED)
+        .max_local_error_reset_streams(OWN_RESETS)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT);
+    builder
+}
+
+/// What serving a request on this connection takes.
+#[derive(Clone, Debug)]
+struct Trip {
+    current: Arc<Current>,
+    pace: Arc<Pace>,
+    peer: Peer,
+    is_h2: bool,
+}
+
+impl Trip {
+    /// Boxed: between requests the connection then keeps no room for one.
+    fn answer(
+        self,
+        request: Request<Incoming>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>> {
+        let exchange = self.pace.begin();
+        if !self.is_h2 {
+            self.pace.head_ends();
+        }
+        let answering = self.current.load().handle(request, self.peer);
+        Box::pin(async move {
+            let response = answering.await;
+            if !self.is_h2 && response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                exchange.becomes_tunnel();
+            }
+            Ok(response.map(|body| Answer::new(body, self.is_h2, exchange)))
+        })
+    }
+}
+
+/// How a connection ended.
+enum Ended {
+    Done(hyper::Result<()>),
+    Overdue(Overdue),
+}
+
+/// A connection that can be asked to end.
+trait Stoppable: Future<Output = hyper::Result<()>> {
+    /// No more requests are taken; those under way come to their end.
+    fn stop(self: Pin<&mut Self>);
+
+    /// Whether it says so to the client, which is then given time to hear it.
+    const SAYS_GOODBYE: bool;
+}
+
+impl<S> Stoppable for http1::UpgradeableConnection<TokioIo<Guard>, S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = Answer>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    const SAYS_GOODBYE: bool = false;
+
+    fn stop(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<S> Stoppable for http2::Connection<TokioIo<Guard>, S, Streams>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = Answer>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Future: Send + 'static,
+{
+    const SAYS_GOODBYE: bool = true;
+
+    fn stop(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Runs a connection to its end, which is a deadline's at the latest. An idle HTTP/2 client is told (GOAWAY), and has
+/// `goodbye` to react.
+async fn drive<C: Stoppable>(
+    connection: C,
+    mut timer: Timer,
+    stopped: &mut watch::Receiver<bool>,
+    goodbye: Duration,
+) -> Ended {
+    let mut connection = pin!(connection);
+    let mut stopping = false;
+    let ended = loop {
+        let both = poll_fn(|cx| {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(Ended::Done(ended));
+            }
+            timer.poll(cx).map(Ended::Overdue)
+        });
+        tokio::select! {
+            ended = both => break ended,
+            () = told_to_stop(stopped), if !stopping => {
+                stopping = true;
+                connection.as_mut().stop();
+            }
+        }
+    };
+    if C::SAYS_GOODBYE && matches!(ended, Ended::Overdue(Overdue::Idle)) {
+        connection.as_mut().stop();
+        // Its errors are as good an end as any.
+        let _ = timeout(goodbye, connection).await;
+    }
+    ended
 }
 
 async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {

@@ -20,7 +20,8 @@ use self::process::ProcessMetrics;
 pub use self::{
     kinds::{Counters, Gauges, Held, Histogram, Named},
     labels::{
-        Cached, Change, Class, Extension, Label, Lookup, Pool, Protocol, Reload, Scrubbed, Withheld,
+        Cached, Change, Class, Extension, Label, Lookup, Overstayed, Pool, Protocol, Refused,
+        Reload, Scrubbed, TlsFailure, Withheld,
     },
 };
 use crate::error::Code;
@@ -98,6 +99,14 @@ pub struct Metrics {
     upstream_connections: Named<Counter>,
     /// Open connections of clients.
     pub connections_open: Gauges<Protocol>,
+    /// Connections that were closed at once.
+    pub connections_refused: Counters<Refused>,
+    /// Connections that were closed at a deadline.
+    pub connections_overdue: Counters<Overstayed>,
+    /// How often `limits.connections` was reached, so that nothing was accepted.
+    pub accept_pauses: Counter,
+    /// TLS handshakes that failed.
+    pub tls_failures: Counters<TlsFailure>,
     /// Open tunnels.
     pub tunnels_open: Gauge,
     /// Attempts to take a new configuration.
@@ -286,6 +295,26 @@ impl Default for Metrics {
                 Counter::default,
             ),
             connections_open: Gauges::new(to, "connections_open", "Open connections of clients"),
+            connections_refused: Counters::new(
+                to,
+                "connections_refused",
+                "Connections of clients that were closed at once",
+            ),
+            connections_overdue: Counters::new(
+                to,
+                "connections_overdue",
+                "Connections of clients that were closed at a deadline",
+            ),
+            accept_pauses: counter(
+                to,
+                "accept_pauses",
+                "How often limits.connections was reached, and new connections had to wait",
+            ),
+            tls_failures: Counters::new(
+                to,
+                "tls_handshake_failures",
+                "TLS handshakes with clients that failed",
+            ),
             tunnels_open: gauge(to, "tunnels_open", "Open tunnels"),
             reloads: Counters::new(to, "reloads", "Attempts to take a new configuration"),
             last_reload_success: gauge(

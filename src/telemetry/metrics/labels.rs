@@ -246,6 +246,75 @@ impl Label for Protocol {
         &[(Self::Http1, "http1"), (Self::Http2, "http2")];
 }
 
+/// Why a connection was closed at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its address has `limits.connections_per_address` already.
+    Address,
+    /// It should have said by PROXY protocol whose it is, and did not.
+    NoProxyHeader,
+    /// It came to a listener with PROXY protocol from a peer that is not trusted.
+    UntrustedProxy,
+}
+
+impl Label for Refused {
+    const NAME: &'static str = "reason";
+    const VALUES: &'static [(Self, &'static str)] = &[
+        (Self::Address, "address"),
+        (Self::NoProxyHeader, "no_proxy_header"),
+        (Self::UntrustedProxy, "untrusted_proxy"),
+    ];
+}
+
+/// Which deadline a connection was closed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overstayed {
+    /// `timeouts.head`.
+    Head,
+    /// `timeouts.idle`.
+    Idle,
+    /// `timeouts.send`.
+    Send,
+}
+
+impl Label for Overstayed {
+    const NAME: &'static str = "deadline";
+    const VALUES: &'static [(Self, &'static str)] = &[
+        (Self::Head, "head"),
+        (Self::Idle, "idle"),
+        (Self::Send, "send"),
+    ];
+}
+
+/// Why a TLS handshake failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsFailure {
+    /// It did not end in time.
+    Timeout,
+    /// The client broke off.
+    Left,
+    /// This is not TLS.
+    NotTls,
+    /// No version, cipher or protocol in common.
+    Incompatible,
+    /// The client does not believe the certificate.
+    CertificateRefused,
+    /// Something else.
+    Other,
+}
+
+impl Label for TlsFailure {
+    const NAME: &'static str = "reason";
+    const VALUES: &'static [(Self, &'static str)] = &[
+        (Self::Timeout, "timeout"),
+        (Self::Left, "left"),
+        (Self::NotTls, "not_tls"),
+        (Self::Incompatible, "incompatible"),
+        (Self::CertificateRefused, "certificate_refused"),
+        (Self::Other, "other"),
+    ];
+}
+
 /// What became of an attempt to take a new configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
