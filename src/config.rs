@@ -38,7 +38,7 @@ use toml::de::DeTable;
 
 pub use self::{
     certificates::{Certificate, Certificates, Names},
-    listeners::{Address, Listener},
+    listeners::{Address, HTTPS, Listener},
     protected::Protected,
     report::{Position, Problem, Remark},
     secret::Secret,

@@ -20,6 +20,10 @@ pub enum Code {
     NoRoute,
     /// CONNECT, TRACE or TRACK.
     MethodRefused,
+    /// The certificate of the connection is not for the host that is asked for.
+    MisdirectedRequest,
+    /// More header fields than `limits.request_fields`.
+    TooManyFields,
     /// The request body is over `limits.request_body`.
     BodyTooLarge,
     /// A `Transfer-Encoding` other than exactly `chunked`.
@@ -68,6 +72,8 @@ impl Code {
         Self::CrossSiteRequest.with_name(),
         Self::NoRoute.with_name(),
         Self::MethodRefused.with_name(),
+        Self::MisdirectedRequest.with_name(),
+        Self::TooManyFields.with_name(),
         Self::BodyTooLarge.with_name(),
         Self::TransferEncoding.with_name(),
         Self::UpstreamUnreachable.with_name(),
@@ -102,6 +108,8 @@ impl Code {
             Self::CrossSiteRequest => "cross-site-request",
             Self::NoRoute => "no-route",
             Self::MethodRefused => "method-refused",
+            Self::MisdirectedRequest => "misdirected-request",
+            Self::TooManyFields => "too-many-fields",
             Self::BodyTooLarge => "body-too-large",
             Self::TransferEncoding => "transfer-encoding",
             Self::UpstreamUnreachable => "upstream-unreachable",
@@ -131,6 +139,8 @@ impl Code {
             Self::NotAllowed | Self::CrossSiteRequest => StatusCode::FORBIDDEN,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::SessionChanged | Self::SessionGone | Self::SessionBusy => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SessionUnreadable | Self::SessionNotSaved | Self::SessionOutcomeUnknown => {

@@ -42,7 +42,7 @@ pub use self::{
 };
 use crate::{
     body::Body,
-    config::{self, Config, Redirect, Route, SessionMode, Target},
+    config::{self, Config, HTTPS, Redirect, Route, SessionMode, Target},
     django::cookie,
     error::Code,
     path::EncodedSlashes,
@@ -297,6 +297,7 @@ impl Gateway {
             parts,
             peer,
             trusted,
+            self.config.limits.request_fields,
             &self.reserved,
             &self.metrics().scrubbed_fields,
         )?;
@@ -308,6 +309,12 @@ impl Gateway {
             Target::Redirect(redirect) => Err(redirect),
         };
         witness.routed(route, behind.map_or("", |behind| &behind.upstream.name));
+        if let Some(port) = peer.redirect
+            && admitted.scheme == "http"
+            && !route.prefix.is_for_acme()
+        {
+            return Err(Denied::Moved(with_https(port, &admitted)?));
+        }
         check_slashes(route, &admitted)?;
         admit::check_length(&parts.headers, route.limits.request_body)?;
         if let Some(limits) = limits {
@@ -454,6 +461,28 @@ fn elsewhere(redirect: &Redirect, route: &Route, admitted: &Admitted) -> String 
     let path = &admitted.path;
     let rest = route.prefix.strip(path);
     redirect.location(path.forwarded(), &rest, admitted.query.as_deref())
+}
+
+/// The same resource over TLS.
+fn with_https(port: u16, admitted: &Admitted) -> Result<String, Refusal> {
+    let host = match admitted.host.as_str() {
+        "" => {
+            let detail = "The request was refused: it has no Host field.";
+            return Err(Refusal::new(Code::BadRequest, detail));
+        }
+        host => host,
+    };
+    let port = match port {
+        HTTPS => String::new(),
+        port => format!(":{port}"),
+    };
+    let path = admitted.path.forwarded();
+    let mut location = format!("https://{host}{port}{path}");
+    if let Some(query) = &admitted.query {
+        location.push('?');
+        location.push_str(query);
+    }
+    Ok(location)
 }
 
 fn check_slashes(route: &Route, admitted: &Admitted) -> Result<(), Refusal> {

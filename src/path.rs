@@ -251,6 +251,13 @@ impl Prefix {
 }
 
 impl Prefix {
+    /// Whether it is made for the challenges of certificate authorities, which come without TLS (RFC 8555, section
+    /// 8.3).
+    pub fn is_for_acme(&self) -> bool {
+        let mut segments = self.segments.iter().map(Vec::as_slice);
+        segments.next() == Some(b".well-known") && segments.next() == Some(b"acme-challenge")
+    }
+
     /// Whether it is `/`, which every path begins with.
     pub fn is_root(&self) -> bool {
         self.segments.is_empty()

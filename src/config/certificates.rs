@@ -346,8 +346,45 @@ fn inspect(value: &Value<'_>, chain: &[CertificateDer<'static>]) -> Option<(Name
     Some((names, not_after))
 }
 
+impl<'a> FromIterator<&'a str> for Names {
+    /// Names of hosts, also with a wildcard.
+    fn from_iter<I: IntoIterator<Item = &'a str>>(hosts: I) -> Self {
+        let mut names = Self::default();
+        for host in hosts {
+            names.add_host(host);
+        }
+        names
+    }
+}
+
 impl fmt::Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.written.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_stands_for_one_label() {
+        let mut names: Names = ["Shop.Example", "*.shop.example"].into_iter().collect();
+        names.add_address(&[192, 0, 2, 7]);
+        names.add_address(&std::net::Ipv6Addr::LOCALHOST.octets());
+        for host in ["shop.example", "a.shop.example", "192.0.2.7", "[::1]"] {
+            assert!(names.cover(host), "{host}");
+        }
+        for host in [
+            "example",
+            "a.b.shop.example",
+            ".shop.example.",
+            "*.example",
+            "192.0.2.8",
+            "[::2]",
+            "",
+        ] {
+            assert!(!names.cover(host), "{host}");
+        }
     }
 }

@@ -100,12 +100,17 @@ pub fn admit(
     parts: &mut Parts,
     peer: &Peer,
     trusted: &Trusted,
+    most_fields: usize,
     reserved: &Reserved,
     scrubbed: &Counters<Scrubbed>,
 ) -> Result<Admitted, Refusal> {
     check_framing(&parts.headers, parts.version)?;
     check_method(&parts.method)?;
     let (authority, host) = host(parts)?;
+    if parts.version >= Version::HTTP_2 {
+        join_cookies(&mut parts.headers);
+    }
+    check_fields(&parts.headers, most_fields)?;
     let (path, asterisk) = path(&parts.method, &parts.uri)?;
     let query = parts.uri.query().map(str::to_owned);
     let trailers = accepts_trailers(&parts.headers);
@@ -129,6 +134,9 @@ pub fn admit(
     }
     let address = peer.address.map(|address| address.to_canonical());
     let trust = trusted.contains(address);
+    if !trust {
+        check_certificate(peer.certificate.as_deref(), &host)?;
+    }
     for name in scrub_forwarding(&mut parts.headers, trust) {
         scrubbed.count(match spelling(&name) {
             Scrubbed::Reserved => Scrubbed::Forwarding,
@@ -228,13 +236,16 @@ fn host(parts: &Parts) -> Result<(Option<HeaderValue>, String), Refusal> {
     if more.is_some() {
         return Err(bad_request("it has more than one Host field").closing());
     }
-    let Some(field) = field else {
-        if parts.version >= Version::HTTP_11 || parts.uri.authority().is_some() {
-            return Err(bad_request("it has no Host field").closing());
-        }
-        return Ok((None, String::new()));
-    };
     let wrong = || bad_request("its Host field is not a host with an optional port");
+    let field = match (field, parts.uri.authority()) {
+        (Some(field), _) => field.clone(),
+        // In HTTP/2 `:authority` stands for it (RFC 9113, section 8.3.1); HTTP/1.1 always has one.
+        (None, Some(target)) if parts.version >= Version::HTTP_2 => {
+            HeaderValue::from_str(target.as_str()).map_err(|_| wrong())?
+        }
+        (None, None) if parts.version < Version::HTTP_11 => return Ok((None, String::new())),
+        (None, _) => return Err(bad_request("it has no Host field").closing()),
+    };
     let authority = Authority::try_from(field.as_bytes()).map_err(|_| wrong())?;
     let host = authority.host();
     let port = &authority.as_str()[host.len()..];
@@ -247,7 +258,45 @@ fn host(parts: &Parts) -> Result<(Option<HeaderValue>, String), Refusal> {
         return Err(bad_request("its target names another host than its Host field").closing());
     }
     let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    Ok((Some(field.clone()), host))
+    Ok((Some(field), host))
+}
+
+/// An HTTP/2 client may send its cookies one by one, to compress them better (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    // Made of values, it is one.
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// hyper counts them in HTTP/1.1, with an answer of its own.
+fn check_fields(headers: &HeaderMap, most: usize) -> Result<(), Refusal> {
+    if headers.len() <= most {
+        return Ok(());
+    }
+    let detail = format!("The request has more than the {most} header fields that are accepted.");
+    Err(Refusal::new(Code::TooManyFields, detail))
+}
+
+/// A request for an https resource is taken only over a connection whose certificate is valid for its host (RFC 9110,
+/// section 7.4); a trusted proxy may have checked that itself.
+fn check_certificate(certificate: Option<&Names>, host: &str) -> Result<(), Refusal> {
+    match certificate {
+        Some(names) if !host.is_empty() && !names.cover(host) => {
+            let detail = "The certificate of this connection is not for this host.";
+            Err(Refusal::new(Code::MisdirectedRequest, detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A name without empty labels (but a final dot), or an IPv6 address in brackets. What RFC 3986 allows beyond
@@ -415,6 +464,20 @@ mod tests {
         trusted: &[&str],
         request: http::request::Builder,
     ) -> (Result<Admitted, Refusal>, HeaderMap) {
+        let peer = Peer {
+            address: peer.parse().ok(),
+            encrypted: false,
+            certificate: None,
+            redirect: None,
+        };
+        admitted_of(&peer, trusted, request)
+    }
+
+    fn admitted_of(
+        peer: &Peer,
+        trusted: &[&str],
+        request: http::request::Builder,
+    ) -> (Result<Admitted, Refusal>, HeaderMap) {
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         let trusted = Trusted {
             networks: trusted.iter().filter_map(|net| net.parse().ok()).collect(),
@@ -422,13 +485,9 @@ mod tests {
         };
         let admitted = admit(
             &mut parts,
-            &Peer {
-                address: peer.parse().ok(),
-                encrypted: false,
-                certificate: None,
-                redirect: None,
-            },
+            peer,
             &trusted,
+            20,
             &Reserved::default(),
             &Metrics::default().scrubbed_fields,
         );
@@ -523,6 +582,88 @@ mod tests {
                 "{method}"
             );
         }
+    }
+
+    fn h2(target: &str) -> http::request::Builder {
+        Request::get(target).version(Version::HTTP_2)
+    }
+
+    #[test]
+    fn in_http2_the_authority_stands_for_host_and_both_must_agree() {
+        let (found, _) = admitted(h2("https://Shop.Example:8443/a"));
+        let found = found.unwrap();
+        assert_eq!(found.host, "shop.example");
+        assert_eq!(found.authority.unwrap(), "Shop.Example:8443");
+        let both = h2("https://shop.example/").header("host", "SHOP.example");
+        assert!(admitted(both).0.is_ok());
+        let field = h2("/").header("host", "shop.example");
+        assert_eq!(admitted(field).0.unwrap().host, "shop.example");
+        for (request, what) in [
+            (h2("/"), "neither"),
+            (
+                h2("https://other/").header("host", "shop.example"),
+                "unlike",
+            ),
+            (h2("https://shop.example/").header("host", ""), "empty"),
+            (h2("https://a@shop.example/"), "userinfo"),
+            (h2("https://:1@shop.example/"), "userinfo"),
+            (h2("ftp://shop.example/"), "scheme"),
+            (
+                h2("https://shop.example/")
+                    .header("host", "a")
+                    .header("host", "a"),
+                "two",
+            ),
+        ] {
+            let (found, _) = admitted(request);
+            assert_eq!(found.expect_err(what).code, Code::BadRequest, "{what}");
+        }
+    }
+
+    #[test]
+    fn cookie_crumbs_of_http2_are_joined_and_the_fields_counted_after_that() {
+        let mut request = h2("https://shop.example/");
+        for number in 0..30 {
+            request = request.header("cookie", format!("c{number}={number}"));
+        }
+        let (found, headers) = admitted(request);
+        found.unwrap();
+        let cookies: Vec<_> = headers.get_all("cookie").iter().collect();
+        assert_eq!(cookies.len(), 1);
+        assert!(
+            cookies[0]
+                .to_str()
+                .unwrap()
+                .starts_with("c0=0; c1=1; c2=2; ")
+        );
+        let mut request = h2("https://shop.example/");
+        for number in 0..21 {
+            request = request.header("x-many", number);
+        }
+        let refused = admitted(request).0.unwrap_err();
+        assert_eq!(refused.code, Code::TooManyFields);
+    }
+
+    #[test]
+    fn a_request_for_a_host_that_the_certificate_is_not_for_is_misdirected() {
+        let names: Names = ["shop.example", "*.shop.example"].into_iter().collect();
+        let peer = Peer {
+            address: "203.0.113.9".parse().ok(),
+            encrypted: true,
+            certificate: Some(Arc::new(names)),
+            redirect: None,
+        };
+        // What browsers do where one certificate is for both.
+        for host in ["shop.example", "a.shop.example:8443"] {
+            let request = Request::get("/").header("host", host);
+            let (admitted, headers) = admitted_of(&peer, &[], request);
+            assert_eq!(admitted.unwrap().scheme, "https");
+            assert_eq!(headers["x-forwarded-proto"], "https");
+        }
+        let other = || Request::get("/").header("host", "other.example");
+        let (refused, _) = admitted_of(&peer, &[], other());
+        assert_eq!(refused.unwrap_err().code, Code::MisdirectedRequest);
+        assert!(admitted_of(&peer, &["203.0.113.9"], other()).0.is_ok());
     }
 
     #[test]
