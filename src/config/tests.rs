@@ -1,6 +1,7 @@
 //! What is refused and with which words, what is remarked on, and what the defaults are.
 
 mod files;
+mod listeners;
 mod signing;
 mod users;
 
@@ -276,14 +277,17 @@ writes = "off"
 shutdown_grace = "0s"
 [[listener]]
 address = "127.0.0.1:0"
+redirect_to_https = 443
 [[listener]]
 address = "[::1]:0"
+tls = [CERTIFICATE]
+proxy_protocol = true
 [health]
 address = "0.0.0.0:8081"
 jwks = "/keys.json"
 [gateway]
 issuer = "https://shop.example"
-trusted_proxies = ["10.0.0.0/8", "192.0.2.1", "fd00::/8"]
+trusted_proxies = ["unix", "10.0.0.0/8", "192.0.2.1", "fd00::/8"]
 trusted_origins = ["https://Shop.example:443", "http://localhost:3000"]
 signing = { kid = "g1", private_key = { env = "SIGNING_KEY" } }
 published = [{ kid = "g0", public_key = "Ln67-A8TOKZ6-NmsY9jbFGICMYS6KO1iuzRzNtnrVLw" }]
@@ -292,12 +296,18 @@ sid_key = { env = "SID_KEY" }
 request_head = "16KiB"
 request_fields = 50
 request_body = "unlimited"
+connections = 500
+connections_per_address = 20
+h2_streams = 50
 session_data = "128KiB"
 session_json = "256KiB"
 session_write = "32KiB"
 session_queue = 4
 lookup_queue = 8
 [timeouts]
+tls_handshake = "5s"
+head = "5s"
+send = "20s"
 idle = "1m"
 body_progress = "10s"
 connect = "250ms"
@@ -386,6 +396,8 @@ on_store_error = "forward"
 on_anonymous = "401"
 writable = []
 "#;
+    let files = listeners::Files::new(&["shop.example"], |_| {});
+    let text = &text.replace("CERTIFICATE", &files.entry());
     let loaded = parse(text).expect("a good file");
     let config = loaded.config;
     assert!(!config.writes && config.listeners.len() == 2);
@@ -397,6 +409,10 @@ writable = []
         config.gateway.trusted_proxies.networks[1].to_string(),
         "192.0.2.1/32"
     );
+    assert!(config.gateway.trusted_proxies.unix);
+    assert_eq!(config.listeners[0].redirect_to_https, Some(443));
+    assert!(config.listeners[1].tls.is_some() && config.listeners[1].proxy_protocol);
+    assert_eq!(config.limits.connections_per_address, Some(20));
     assert_eq!(config.limits.request_body, None);
     assert!(
         matches!(&config.django.database, Database::Sqlite(path) if path == Path::new("db.sqlite3"))

@@ -663,7 +663,7 @@ mod tests {
         let other = || Request::get("/").header("host", "other.example");
         let (refused, _) = admitted_of(&peer, &[], other());
         assert_eq!(refused.unwrap_err().code, Code::MisdirectedRequest);
-        assert!(admitted_of(&peer, &["203.0.113.9"], other()).0.is_ok());
+        assert!(admitted_of(&peer, &["203.0.113.0/24"], other()).0.is_ok());
     }
 
     #[test]

@@ -3,11 +3,15 @@
 
 use std::net::IpAddr;
 
-use ppp::{HeaderResult, PartialResult as _, v1, v2};
+use ppp::{PartialResult as _, v1, v2};
 
-/// Most bytes of a header. Version 1 has at most 107; version 2 has addresses of at most 216 bytes and extensions,
+/// Most bytes of a header. Version 2 has addresses of at most 216 bytes and extensions,
 /// of which a client's certificate would be the largest.
 pub const LONGEST: usize = 4096;
+
+/// How version 1 begins, and its longest line with its end (section 2.1).
+const VERSION_1: &[u8] = b"PROXY";
+const LONGEST_LINE: usize = 107;
 
 /// PP2_TYPE_SSL (section 2.2.6), and in its first byte that the client spoke TLS.
 const TYPE_SSL: u8 = 0x20;
@@ -40,23 +44,35 @@ pub struct Client {
 
 /// Reads a header.
 pub fn parse(bytes: &[u8]) -> Parsed {
-    let result = HeaderResult::parse(bytes);
-    if result.is_incomplete() {
-        return match bytes.len() < LONGEST {
-            true => Parsed::Incomplete,
-            false => Parsed::Invalid,
-        };
+    let start = bytes.len().min(VERSION_1.len());
+    if bytes[..start] == VERSION_1[..start] {
+        return parse_v1(bytes);
     }
-    match result {
-        HeaderResult::V1(Ok(header)) => Parsed::Header {
-            length: header.header.len(),
-            client: of_v1(&header.addresses),
-        },
-        HeaderResult::V2(Ok(header)) => Parsed::Header {
+    match v2::Header::try_from(bytes) {
+        Ok(header) => Parsed::Header {
             length: header.len(),
             client: of_v2(&header),
         },
-        _ => Parsed::Invalid,
+        Err(error) if error.is_incomplete() && bytes.len() < LONGEST => Parsed::Incomplete,
+        Err(_) => Parsed::Invalid,
+    }
+}
+
+/// A line. Only a whole one is parsed: the parser takes some beginnings of one for mistakes.
+fn parse_v1(bytes: &[u8]) -> Parsed {
+    let line = &bytes[..bytes.len().min(LONGEST_LINE)];
+    let Some(end) = line.windows(2).position(|pair| pair == b"\r\n") else {
+        return match bytes.len() < LONGEST_LINE {
+            true => Parsed::Incomplete,
+            false => Parsed::Invalid,
+        };
+    };
+    match v1::Header::try_from(&line[..end + 2]) {
+        Ok(header) => Parsed::Header {
+            length: end + 2,
+            client: of_v1(&header.addresses),
+        },
+        Err(_) => Parsed::Invalid,
     }
 }
 
@@ -174,6 +190,8 @@ mod tests {
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             b"PROXY TCP4 198.51.100.7 10.0.0.1 49152 99999\r\n",
             b"PROXY TCP4 ::1 10.0.0.1 49152 443\r\n",
+            b"PROXY\r\n",
+            b"PROXY TCP4 198.51.100.7 10.0.0.1 49152 443\n GET / HTTP/1.1\r\n",
             b"PROXY TCP5 198.51.100.7 10.0.0.1 49152 443\r\n",
             b"\x16\x03\x01\x02\x00",
             b"\r\n\r\n\0\r\nQUIT\n\x31\x11\0\0",
@@ -181,6 +199,9 @@ mod tests {
             assert_eq!(parse(other), Parsed::Invalid, "{other:?}");
         }
         assert_eq!(parse(&[b'A'; LONGEST]), Parsed::Invalid);
+        let endless = [&b"PROXY UNKNOWN "[..], &[b'A'; 93]].concat();
+        assert_eq!(parse(&endless), Parsed::Invalid);
+        assert_eq!(parse(&endless[..106]), Parsed::Incomplete);
         let mut huge = version_2(1, &[]);
         huge[14..16].copy_from_slice(&[0xff, 0xff]);
         huge.resize(LONGEST, 0);
