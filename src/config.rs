@@ -62,6 +62,8 @@ pub struct Config {
     pub writes: bool,
     /// `shutdown_grace`: how long requests and writes under way may take after SIGTERM.
     pub shutdown_grace: Duration,
+    /// `drain_delay`: how long connections are still taken after SIGTERM, when `/readyz` says no already.
+    pub drain_delay: Duration,
     /// `[[listener]]`.
     pub listeners: Vec<Listener>,
     /// `[health] address`.

@@ -12,29 +12,48 @@ mod pace;
 mod places;
 pub mod proxy;
 mod socket;
+mod stage;
 
 use std::{
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 pub use self::listen::{BindError, Listener, probe};
 use self::{
     accept::{Shared, accept},
     listen::announce,
+    stage::{Stage, Stages},
 };
 use crate::{
     config::{Address, Config},
     gateway::Current,
+    store,
 };
+
+/// How long connections without a request may take to close.
+const LAST_CLOSE: Duration = Duration::from_millis(250);
+
+/// How a server is told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Not ready any more; after `drain_delay` no new connections; after `shutdown_grace` the end.
+    Leave,
+    /// Another process has taken over the sockets: no new connections here; after `shutdown_grace` the end.
+    HandedOver,
+    /// No new connections and no idle ones; after `shutdown_grace` the end.
+    Close,
+    /// At once.
+    Now,
+}
 
 /// Opened sockets, not served yet.
 #[derive(Debug)]
@@ -66,22 +85,28 @@ impl Server {
             .collect()
     }
 
-    /// Serves until `shutdown` is ready, then lets what is under way come to its end within the grace.
-    pub async fn run(self, current: Arc<Current>, shutdown: impl Future<Output = ()>) {
+    /// Serves until told to end, and then until everything has come to its end.
+    pub async fn run(self, current: Arc<Current>, mut ends: mpsc::Receiver<End>) {
         let Self { listeners, health } = self;
-        let (stop, stopped) = watch::channel(false);
+        let stage = watch::Sender::new(Stage::Serving);
         // Each connection holds a sender; when all are gone, so are the connections.
-        let (alive, mut all_gone) = mpsc::channel::<()>(1);
+        let (alive, all_gone) = mpsc::channel::<()>(1);
         let draining = Arc::new(AtomicBool::new(false));
-        if let Some(listener) = health {
+        let health = health.map(|listener| {
             announce("health", &listener);
-            tokio::spawn(health::serve(listener, current.clone(), draining.clone()));
-        }
+            let stages = Stages::of(&stage);
+            tokio::spawn(health::serve(
+                listener,
+                current.clone(),
+                draining.clone(),
+                stages,
+            ))
+        });
         let shared = Shared {
             current: current.clone(),
             places: Arc::default(),
             alive,
-            stopped,
+            stages: Stages::of(&stage),
         };
         let mut accepting = Vec::new();
         for (place, listener) in listeners.into_iter().enumerate() {
@@ -89,25 +114,93 @@ impl Server {
             accepting.push(tokio::spawn(accept(listener, place, shared.clone())));
         }
 
-        shutdown.await;
-        draining.store(true, Ordering::Relaxed);
-        tracing::info!("shutting down: no new connections");
-        // The receivers live in the tasks that are awaited next.
-        let _ = stop.send(true);
-        for task in accepting {
-            let _ = task.await;
-        }
+        // Nobody can end it who is not there.
+        let end = ends.recv().await.unwrap_or(End::Now);
+        let under_way = UnderWay {
+            connections: shared.alive.downgrade(),
+            all_gone,
+            changes: current.load().sessions().store().under_way().clone(),
+        };
         drop(shared);
-        let gateway = current.load();
-        let ended = timeout(gateway.config().shutdown_grace, async {
-            all_gone.recv().await;
-            gateway.sessions().store().under_way().none().await;
-        });
-        match ended.await {
-            Ok(()) => tracing::info!("shut down"),
-            Err(_) => {
-                tracing::warn!("shutdown_grace is over: what was still under way was cut off")
+        draining.store(end != End::HandedOver, Ordering::Relaxed);
+        let ending = async {
+            match end {
+                End::Leave => leave(&stage, &current).await,
+                End::HandedOver => {
+                    if let Some(health) = health {
+                        health.abort();
+                    }
+                    tracing::info!("another process serves new connections");
+                    stage.send_replace(Stage::Closing);
+                }
+                End::Close => {
+                    stage.send_replace(Stage::Ending);
+                }
+                End::Now => return,
             }
+            for task in accepting {
+                let _ = task.await;
+            }
+            let grace = current.load().config().shutdown_grace;
+            under_way.come_to_an_end(&stage, grace).await;
+        };
+        tokio::select! {
+            () = ending => {}
+            () = at_once(&mut ends) => tracing::warn!("ended at once, on a second signal"),
         }
+    }
+}
+
+/// Load balancers get the time to notice.
+async fn leave(stage: &watch::Sender<Stage>, current: &Current) {
+    let delay = current.load().config().drain_delay;
+    stage.send_replace(Stage::Leaving);
+    if !delay.is_zero() {
+        tracing::info!(?delay, "shutting down: not ready any more");
+        sleep(delay).await;
+    }
+    tracing::info!("shutting down: no new connections");
+    stage.send_replace(Stage::Closing);
+}
+
+async fn at_once(ends: &mut mpsc::Receiver<End>) {
+    while let Some(end) = ends.recv().await {
+        if end == End::Now {
+            return;
+        }
+    }
+    // Nobody is left who could ask for it.
+    std::future::pending().await
+}
+
+/// What a server waits for at its end.
+struct UnderWay {
+    connections: mpsc::WeakSender<()>,
+    all_gone: mpsc::Receiver<()>,
+    changes: store::UnderWay,
+}
+
+impl UnderWay {
+    /// Waits for the end of everything, at most for the grace, and says what was cut off.
+    async fn come_to_an_end(mut self, stage: &watch::Sender<Stage>, grace: Duration) {
+        if timeout(grace, self.nothing()).await.is_ok() {
+            return tracing::info!("shut down");
+        }
+        // What now still waits for a request has waited long enough.
+        stage.send_replace(Stage::Ending);
+        if timeout(LAST_CLOSE, self.nothing()).await.is_ok() {
+            return tracing::info!("shut down; idle connections were closed");
+        }
+        let (connections, changes) = (self.connections.strong_count(), self.changes.count());
+        tracing::warn!(
+            connections,
+            changes,
+            "shutdown_grace is over: what was still under way was cut off"
+        );
+    }
+
+    async fn nothing(&mut self) {
+        self.all_gone.recv().await;
+        self.changes.none().await;
     }
 }

@@ -1,6 +1,7 @@
 //! `run`: the gateway itself.
 
 mod reload;
+mod signals;
 
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
@@ -10,6 +11,7 @@ use tokio::{
 };
 
 use self::reload::Reloader;
+pub(super) use self::signals::ends;
 use super::{failure, load};
 use crate::{
     config::Config,
@@ -60,6 +62,8 @@ async fn serve(config: Config, file: &Path) -> Result<(), String> {
         .await
         .map_err(describe)?;
     warn_of_refusals(&config, &sessions);
+    let (_sender, ends) =
+        ends().map_err(|error| format!("signals cannot be waited for: {error}"))?;
     let server = Server::bind(&config)
         .await
         .map_err(|error| error.to_string())?;
@@ -68,7 +72,7 @@ async fn serve(config: Config, file: &Path) -> Result<(), String> {
     let current = Arc::new(Current::new(gateway));
     let reloader = Reloader::new(file.to_owned(), current.clone());
     let reloading = tokio::spawn(reload_on(hangups, reloader));
-    server.run(current, stopped()).await;
+    server.run(current, ends).await;
     reloading.abort();
     Ok(())
 }
@@ -102,18 +106,5 @@ fn describe(error: OpenError) -> String {
              `manage.py migrate` has run"
         ),
         other => other.to_string(),
-    }
-}
-
-/// Ready when the process is asked to end.
-pub(super) async fn stopped() {
-    let interrupted = signal::ctrl_c();
-    let Ok(mut terminated) = signal::unix::signal(SignalKind::terminate()) else {
-        let _ = interrupted.await;
-        return;
-    };
-    tokio::select! {
-        _ = interrupted => {}
-        _ = terminated.recv() => {}
     }
 }

@@ -16,6 +16,7 @@ pub(super) const TOP: Section = Section {
     keys: &[
         "writes",
         "shutdown_grace",
+        "drain_delay",
         "listener",
         "health",
         "gateway",

@@ -70,6 +70,8 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
         Duration::from_secs(20),
         Duration::ZERO..=DAY,
     );
+    // Probes come every few seconds, and load balancers hear of what they found a moment later.
+    let drain_delay = top.duration("drain_delay", Duration::from_secs(5), Duration::ZERO..=DAY);
     let health_table = top.table("health", &keys::HEALTH);
     let health = health_table
         .value("address")
@@ -109,6 +111,7 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
         digest: String::new(),
         writes,
         shutdown_grace,
+        drain_delay,
         listeners,
         health,
         jwks,

@@ -141,6 +141,7 @@ fn defaults_are_the_documented_ones() {
         digest: _,
         writes,
         shutdown_grace,
+        drain_delay,
         listeners,
         health,
         jwks,
@@ -155,7 +156,7 @@ fn defaults_are_the_documented_ones() {
         .config;
     let seconds = Duration::from_secs;
     assert!(writes && health.is_none() && jwks.is_none());
-    assert_eq!(shutdown_grace, seconds(20));
+    assert_eq!((shutdown_grace, drain_delay), (seconds(20), seconds(5)));
     assert_eq!(listeners[0].address.to_string(), "127.0.0.1:8080");
     assert_eq!(gateway.issuer, "https://shop.example");
     assert!(gateway.trusted_proxies.networks.is_empty() && gateway.trusted_origins.is_empty());

@@ -2,13 +2,14 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tokio::sync::{mpsc, watch};
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     connection::serve,
     listen::Listener,
     places::{Place, Places},
     socket::Socket,
+    stage::{Stage, Stages},
 };
 use crate::{gateway::Current, telemetry::Throttle};
 
@@ -30,18 +31,24 @@ pub struct Shared {
     pub places: Arc<Places>,
     /// Held by each connection.
     pub alive: mpsc::Sender<()>,
-    /// Whether no more are to come.
-    pub stopped: watch::Receiver<bool>,
+    /// How far the server is on its way to its end.
+    pub stages: Stages,
 }
 
 /// Serves each connection in a task of its own, until told to stop. `place` is the listener's in the configuration.
 /// With `limits.connections` of them it accepts no more: the kernel keeps those who wait.
 pub async fn accept(listener: Listener, place: usize, shared: Shared) {
-    let mut stopped = shared.stopped.clone();
+    let mut stages = shared.stages.clone();
     loop {
         let accepted = tokio::select! {
             accepted = next(&listener, &shared) => accepted,
-            _ = stopped.wait_for(|stopped| *stopped) => return,
+            () = stages.reached(Stage::Closing) => {
+                // Those that have come meanwhile would be reset with the socket.
+                match timeout(Duration::ZERO, next(&listener, &shared)).await {
+                    Ok(accepted) => accepted,
+                    Err(_) => return,
+                }
+            }
         };
         match accepted {
             Ok((socket, open)) => {

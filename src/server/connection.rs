@@ -17,10 +17,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use super::{
     accept::Shared,
@@ -31,6 +28,7 @@ use super::{
     places::Place,
     proxy::Client,
     socket::Socket,
+    stage::{Stage, Stages},
 };
 use crate::{
     config::{Limits, Timeouts},
@@ -81,7 +79,7 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
         peer,
     } = arrived;
     let pace = Pace::new(&timeouts);
-    let mut stopped = shared.stopped.clone();
+    let mut stages = shared.stages.clone();
     let is_h2 = match (&mut transport, alpn) {
         (_, Some(is_h2)) => is_h2,
         (Transport::Tls(_), None) => false,
@@ -89,7 +87,7 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
             let deadline = Instant::now() + timeouts.head;
             let spoken = tokio::select! {
                 spoken = arrive::speaks_h2(socket, deadline) => spoken,
-                () = told_to_stop(&mut stopped) => return,
+                () = stages.reached(Stage::Ending) => return,
             };
             match spoken {
                 Ok(is_h2) => is_h2,
@@ -109,6 +107,7 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
     let timer = Timer::new(pace.clone());
     let trip = Trip {
         current: shared.current,
+        stages: shared.stages,
         pace,
         peer,
         is_h2,
@@ -116,14 +115,14 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
     let service = service_fn(move |request| trip.clone().answer(request));
     let ended = if is_h2 {
         let connection = h2_settings(&limits, &timeouts).serve_connection(io, service);
-        drive(connection, timer, &mut stopped, timeouts.head).await
+        drive(connection, timer, &mut stages, timeouts.head).await
     } else {
         let connection = http1::Builder::new()
             .max_headers(limits.request_fields)
             .max_header_size(limits.request_head)
             .serve_connection(io, service)
             .with_upgrades();
-        drive(connection, timer, &mut stopped, timeouts.head).await
+        drive(connection, timer, &mut stages, timeouts.head).await
     };
     match ended {
         Ended::Done(Ok(())) => {}
@@ -232,6 +231,7 @@ fn h2_settings(limits: &Limits, timeouts: &Timeouts) -> http2::Builder<Streams> 
 #[derive(Clone, Debug)]
 struct Trip {
     current: Arc<Current>,
+    stages: Stages,
     pace: Arc<Pace>,
     peer: Peer,
     is_h2: bool,
@@ -249,9 +249,12 @@ impl Trip {
         }
         let answering = self.current.load().handle(request, self.peer);
         Box::pin(async move {
-            let response = answering.await;
-            if !self.is_h2 && response.status() == StatusCode::SWITCHING_PROTOCOLS {
-                exchange.becomes_tunnel();
+            let mut response = answering.await;
+            if !self.is_h2 {
+                self.stages.say_goodbye(&mut response);
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    exchange.becomes_tunnel();
+                }
             }
             Ok(response.map(|body| Answer::new(body, self.is_h2, exchange)))
         })
@@ -269,6 +272,9 @@ trait Stoppable: Future<Output = hyper::Result<()>> {
     /// No more requests are taken; those under way come to their end.
     fn stop(self: Pin<&mut Self>);
 
+    /// When the end of the server is its end too.
+    const STOPS_AT: Stage;
+
     /// Whether it says so to the client, which is then given time to hear it.
     const SAYS_GOODBYE: bool;
 }
@@ -278,6 +284,8 @@ where
     S: hyper::service::HttpService<Incoming, ResBody = Answer>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    // Closed sooner, it could meet a request: its last answer says that it is the last.
+    const STOPS_AT: Stage = Stage::Ending;
     const SAYS_GOODBYE: bool = false;
 
     fn stop(self: Pin<&mut Self>) {
@@ -291,6 +299,8 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Future: Send + 'static,
 {
+    // GOAWAY tells the client which of its requests are still served.
+    const STOPS_AT: Stage = Stage::Closing;
     const SAYS_GOODBYE: bool = true;
 
     fn stop(self: Pin<&mut Self>) {
@@ -303,7 +313,7 @@ where
 async fn drive<C: Stoppable>(
     connection: C,
     mut timer: Timer,
-    stopped: &mut watch::Receiver<bool>,
+    stages: &mut Stages,
     goodbye: Duration,
 ) -> Ended {
     let mut connection = pin!(connection);
@@ -317,7 +327,7 @@ async fn drive<C: Stoppable>(
         });
         tokio::select! {
             ended = both => break ended,
-            () = told_to_stop(stopped), if !stopping => {
+            () = stages.reached(C::STOPS_AT), if !stopping => {
                 stopping = true;
                 connection.as_mut().stop();
             }
@@ -329,9 +339,4 @@ async fn drive<C: Stoppable>(
         let _ = timeout(goodbye, connection).await;
     }
     ended
-}
-
-async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
-    // An error means that the server is gone, which is as good a reason.
-    let _ = stopped.wait_for(|stopped| *stopped).await.map(drop);
 }

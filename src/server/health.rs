@@ -14,7 +14,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::listen::Listener;
+use super::{listen::Listener, stage::Stages};
 use crate::{admin::health, gateway::Current};
 
 /// A probe that has not asked by then is not one. Also how long a connection may idle.
@@ -27,7 +27,12 @@ const CONNECTION: Duration = Duration::from_secs(120);
 const CONNECTIONS: usize = 256;
 
 /// Answers until the process ends.
-pub async fn serve(listener: Listener, current: Arc<Current>, draining: Arc<AtomicBool>) {
+pub async fn serve(
+    listener: Listener,
+    current: Arc<Current>,
+    draining: Arc<AtomicBool>,
+    stages: Stages,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
@@ -37,9 +42,10 @@ pub async fn serve(listener: Listener, current: Arc<Current>, draining: Arc<Atom
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (current, draining) = (current.clone(), draining.clone());
+        let (current, draining, stages) = (current.clone(), draining.clone(), stages.clone());
         let service = service_fn(move |request: Request<Incoming>| {
-            let response = health::answer(&request, &current, draining.load(Ordering::Relaxed));
+            let mut response = health::answer(&request, &current, draining.load(Ordering::Relaxed));
+            stages.say_goodbye(&mut response);
             async move { Ok::<_, Infallible>(response) }
         });
         tokio::spawn(async move {
