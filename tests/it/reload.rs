@@ -114,7 +114,7 @@ fn what_cannot_be_reloaded_is_refused_as_a_whole_with_a_sentence() {
     assert_eq!(gateway.get("/").send().text(), "ok");
     let log = gateway.log();
     for sentence in [
-        "[[listener]] cannot be changed by a reload, so nothing of this file is in force; restart",
+        "an address of [[listener]] cannot be changed by a reload, so nothing of this file is in force; restart",
         "the address in [health] cannot be changed by a reload",
     ] {
         assert!(log.contains(sentence), "{log}");

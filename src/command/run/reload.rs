@@ -6,7 +6,7 @@ use tokio::task;
 
 use super::{FIRST_CONTACT, describe, warn_of_refusals};
 use crate::{
-    config::{Config, LoadOptions, Loaded},
+    config::{Address, Config, LoadOptions, Loaded},
     gateway::Current,
 };
 
@@ -76,8 +76,12 @@ impl Reloader {
 
     /// Sockets stay as they are for as long as the process lives.
     fn check_sockets(&self, before: &Config, after: &Config) -> Result<(), Vec<String>> {
-        let changed = if before.listeners != after.listeners {
-            "[[listener]]"
+        let addresses = |config: &Config| -> Vec<Address> {
+            let listeners = config.listeners.iter();
+            listeners.map(|listener| listener.address.clone()).collect()
+        };
+        let changed = if addresses(before) != addresses(after) {
+            "an address of [[listener]]"
         } else if before.health != after.health {
             "the address in [health]"
         } else {
