@@ -215,9 +215,12 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// An answer over this connection.
-    pub fn new(lease: Lease, response: Response<Incoming>) -> Self {
+    fn new(lease: Lease, response: Response<Incoming>) -> Self {
         Self { lease, response }
+    }
+
+    fn into_parts(self) -> (Lease, Response<Incoming>) {
+        (self.lease, self.response)
     }
 
     /// Which server it was, as the file has it.

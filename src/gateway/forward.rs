@@ -74,9 +74,9 @@ impl Forward<'_> {
                 return Err(self.too_late());
             };
             request = match (sent, spare) {
-                (Sent::Answered(lease, response), _) => {
-                    check_response(&response, &self.upstream.name)?;
-                    return Ok(Answered::new(lease, response));
+                (Sent::Answered(answered), _) => {
+                    check_response(&answered.response, &self.upstream.name)?;
+                    return Ok(*answered);
                 }
                 (Sent::NotSent(Some(request)), _) if !second => *request,
                 // The server has not looked at it.

@@ -89,20 +89,22 @@ fn mixed(hash: u64) -> u64 {
 pub struct Affinity<'a> {
     /// The opaque id of the session, where one is known.
     pub sid: Option<&'a str>,
-    /// The client's address, if it has one.
+    /// The client's address, where it is known.
     pub client: Option<IpAddr>,
 }
 
 impl Affinity<'_> {
-    /// What is hashed.
-    pub fn key(&self) -> u64 {
-        match (self.sid, self.client) {
-            (Some(sid), _) => hash(sid.as_bytes()),
-            (None, Some(IpAddr::V4(client))) => hash(&client.octets()),
-            // A household has a network of its own, and its devices change addresses in there (RFC 8981).
-            (None, Some(IpAddr::V6(client))) => hash(&client.octets()[..8]),
-            (None, None) => hash(b"unix"),
+    /// What is hashed; `None` where nothing is known.
+    pub fn key(&self) -> Option<u64> {
+        if let Some(sid) = self.sid {
+            return Some(hash(sid.as_bytes()));
         }
+        let key = match self.client? {
+            IpAddr::V4(client) => hash(&client.octets()),
+            // A household has a network of its own, and its devices change addresses in there (RFC 8981).
+            IpAddr::V6(client) => hash(&client.octets()[..8]),
+        };
+        Some(key)
     }
 }
 
@@ -228,7 +230,7 @@ mod tests {
         assert_eq!(hash(b"127.0.0.1:3001"), 4_468_492_993_053_224_304);
         let affinity = |sid, client: &str| Affinity {
             sid,
-            client: client.parse().ok(),
+            client: Some(client.parse().unwrap()),
         };
         assert_eq!(
             affinity(Some("s"), "10.0.0.1").key(),

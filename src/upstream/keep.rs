@@ -136,7 +136,7 @@ async fn check(server: &Arc<Server>, health: &Health, connect: Duration) -> Resu
             .await
             .map_err(|error| error.to_string())?;
         match lease.send(request).await {
-            Sent::Answered(lease, response) => Ok((lease, response)),
+            Sent::Answered(answered) => Ok(answered.into_parts()),
             Sent::NotSent(_) => Err("the check was turned away".to_owned()),
             Sent::Broken { error, .. } => Err(format!("the check broke off: {error}")),
         }

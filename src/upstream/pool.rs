@@ -306,20 +306,24 @@ impl Set {
             let all = self.members.iter().enumerate();
             all.filter(|(_, member)| may(member))
         };
-        match balance {
-            Balance::RoundRobin => {
+        let key = match balance {
+            Balance::Hash => affinity.key(),
+            Balance::RoundRobin | Balance::LeastRequests => None,
+        };
+        match (balance, key) {
+            // Nothing is known of a client of a Unix socket.
+            (Balance::RoundRobin, _) | (Balance::Hash, None) => {
                 let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
                 turns.next(usable().map(|(place, member)| (place, member.weight)))
             }
-            Balance::LeastRequests => {
+            (Balance::LeastRequests, _) => {
                 let start =
                     self.rotation.fetch_add(1, Ordering::Relaxed) % self.members.len().max(1);
                 let rows = usable()
                     .map(|(place, member)| (place, member.weight, member.server.in_flight()));
                 balance::least_requests(rows, start)
             }
-            Balance::Hash => {
-                let key = affinity.key();
+            (Balance::Hash, Some(key)) => {
                 let entry = balance::rendezvous(self.entries(&may), key)?;
                 let own = usable()
                     .filter(|(_, member)| member.entry == entry)

@@ -9,11 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::{
-    Outgoing,
+    Answered, Outgoing,
     connect::{Connected, Target, Transport, Unsent},
     health::{Available, Health, Turn},
     http1, http2,
@@ -383,7 +382,7 @@ enum Way {
 #[derive(Debug)]
 pub enum Sent {
     /// An answer.
-    Answered(Lease, http::Response<Incoming>),
+    Answered(Box<Answered>),
     /// The server has not looked at it; here is the request again, if it is still there.
     NotSent(Option<Box<Outgoing>>),
     /// The connection broke before an answer came. The server may have acted.
@@ -427,7 +426,7 @@ impl Lease {
         let mut failed = match sent {
             Ok(response) => {
                 self.server().answered();
-                return Sent::Answered(self, response);
+                return Sent::Answered(Box::new(Answered::new(self, response)));
             }
             Err(failed) => failed,
         };
