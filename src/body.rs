@@ -68,6 +68,7 @@ impl fmt::Debug for Stream {
 pub struct Watch {
     start: Instant,
     moved: AtomicU64,
+    received: AtomicU64,
     too_large: AtomicBool,
     failed: AtomicBool,
     finished: AtomicBool,
@@ -78,6 +79,7 @@ impl Watch {
         Self {
             start: Instant::now(),
             moved: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             too_large: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             finished: AtomicBool::new(false),
@@ -87,6 +89,11 @@ impl Watch {
     /// When a byte last came.
     pub fn last_moved(&self) -> Instant {
         self.start + Duration::from_millis(self.moved.load(Ordering::Relaxed))
+    }
+
+    /// Bytes that have come so far.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
     }
 
     /// Whether the body was cut for its size.
@@ -238,6 +245,11 @@ impl Stream {
             Ok(frame) => frame,
             Err(error) => return Poll::Ready(Some(Err(self.fail(error.into())))),
         };
+        if let (Some(watch), Some(data)) = (&self.watch, frame.data_ref()) {
+            watch
+                .received
+                .fetch_add(data.len() as u64, Ordering::Relaxed);
+        }
         if let (Some(remaining), Some(data)) = (&mut self.remaining, frame.data_ref()) {
             match remaining.checked_sub(data.len() as u64) {
                 Some(left) => *remaining = left,

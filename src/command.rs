@@ -113,7 +113,7 @@ impl Arguments {
         if !is_silent && let Err(sentence) = telemetry::init(self.log, level) {
             return failure(&sentence, 2);
         }
-        match self.command {
+        let code = match self.command {
             Command::Doctor(doctor) => doctor.run(),
             Command::Explain(explain) => explain.run(),
             Command::Session(session) => session.run(),
@@ -125,7 +125,9 @@ impl Arguments {
             } => check::check(&config, strict, without_secrets),
             Command::Demo { data } => demo::demo(data.as_deref()),
             Command::Key(command) => key::run(&command),
-        }
+        };
+        telemetry::access::flush();
+        code
     }
 }
 

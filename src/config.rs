@@ -8,6 +8,7 @@ mod item;
 mod keys;
 mod listeners;
 mod load;
+mod log;
 mod mysql;
 mod plain;
 pub mod protected;
@@ -39,6 +40,7 @@ use toml::de::DeTable;
 pub use self::{
     certificates::{Certificate, Certificates, Names},
     listeners::{Address, HTTPS, Listener},
+    log::{Access, Field, Log},
     protected::Protected,
     report::{Position, Problem, Remark},
     secret::Secret,
@@ -76,6 +78,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[timeouts]`.
     pub timeouts: Timeouts,
+    /// `[log]`.
+    pub log: Log,
     /// `[django]`.
     pub django: Django,
     /// `[upstream.X]`, in the order of the file.

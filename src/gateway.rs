@@ -15,8 +15,9 @@ mod record;
 mod resolve;
 mod respond;
 mod route;
+mod trace;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use http::{Request, Response, Uri, header, request::Parts};
 use http_body::Body as _;
@@ -169,18 +170,23 @@ impl Gateway {
         request: Request<Incoming>,
         peer: Peer,
     ) -> Response<Recorded> {
-        let asked = Asked::new(request.headers());
-        let mut record = Record::new(
-            request.method().clone(),
-            peer.address,
-            self.counting.clone(),
-        );
-        let response = match self.trip(request, &peer, &mut record).await {
+        let headers = request.headers();
+        let id = trace::request_id(headers, || self.trusts(&peer));
+        let asked = Asked::new(headers, id.clone());
+        let mut record = Record::new(&request, peer.address, id.clone(), self.counting.clone());
+        let mut response = match self.trip(request, &peer, &mut record).await {
             Ok(response) => response,
             Err(denied) => self.answer(denied, &asked, &mut record),
         };
+        response.headers_mut().insert(trace::X_REQUEST_ID, id);
         record.answered(response.status());
         response.map(|body| Recorded::new(body, record))
+    }
+
+    /// Whether a peer's word on clients counts.
+    fn trusts(&self, peer: &Peer) -> bool {
+        let address = peer.address.map(|address| address.to_canonical());
+        self.config.gateway.trusted_proxies.contains(address)
     }
 
     /// The gateway's own answer.
@@ -241,6 +247,11 @@ impl Gateway {
         let body_limit = route.limits.request_body;
         let (body, watch) = Body::request(body, body_limit, route.timeouts.body_progress);
         let token = self.token(route, behind, &resolution)?;
+        record.received = watch.clone();
+        parts
+            .headers
+            .insert(trace::X_REQUEST_ID, record.request_id.clone());
+        record.trace = trace::context(&mut parts.headers);
         record.sid = token
             .as_ref()
             .and_then(|token| token.sid().map(str::to_owned));
@@ -256,13 +267,17 @@ impl Gateway {
             body_limit,
         };
         let outgoing = request_of(parts, body);
+        let sending = Instant::now();
         let answered = forward
             .send(outgoing, |request| {
                 if let Some(token) = &token {
                     token.inject(request);
                 }
             })
-            .await?;
+            .await;
+        record.upstream_took = Some(sending.elapsed());
+        let answered = answered?;
+        record.served_by(&answered);
 
         let mut set_cookie = None;
         if route.session != SessionMode::Pass {
@@ -274,7 +289,11 @@ impl Gateway {
             };
             let (status, headers) = (answered.response.status(), answered.response.headers());
             // On an error the upstream's response is dropped, and its connection with it.
-            set_cookie = persist.persist(status, headers, &mut resolution).await?;
+            let asks = headers.contains_key(reserved::X_SESSION_SET);
+            let persisting = asks.then(Instant::now);
+            let persisted = persist.persist(status, headers, &mut resolution).await;
+            record.write_took = persisting.map(|since| since.elapsed());
+            set_cookie = persisted?;
         }
         let mut response = answered.into_response(route.timeouts.response_idle, watch);
         self.finish(route, &resolution, set_cookie, &mut response);

@@ -1,5 +1,6 @@
 //! Logging: how it is set up, and how a warning that could repeat with every request is held back. Metrics.
 
+pub mod access;
 pub mod metrics;
 
 use std::{
@@ -43,7 +44,8 @@ pub fn init(format: Format, level: &str) -> Result<(), String> {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
-    done.map_err(|error| format!("logging could not be set up: {error}"))
+    done.map_err(|error| format!("logging could not be set up: {error}"))?;
+    access::start(format).map_err(|error| format!("logging could not be set up: {error}"))
 }
 
 /// Lets a message through at most once in a while, and counts what it held back.

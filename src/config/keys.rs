@@ -22,10 +22,15 @@ pub(super) const TOP: Section = Section {
         "gateway",
         "limits",
         "timeouts",
+        "log",
         "django",
         "upstream",
         "route",
     ],
+};
+pub(super) const LOG: Section = Section {
+    name: "[log]",
+    keys: &["access", "fields"],
 };
 pub(super) const LISTENER: Section = Section {
     name: "[[listener]]",
@@ -221,13 +226,14 @@ pub(super) const SECRET: Section = Section {
 };
 
 /// The sections that the file is made of; what a misplaced key is looked up in.
-pub(super) const ALL: [&Section; 18] = [
+pub(super) const ALL: [&Section; 19] = [
     &TOP,
     &LISTENER,
     &HEALTH,
     &GATEWAY,
     &LIMITS,
     &TIMEOUTS,
+    &LOG,
     &DJANGO,
     &USER,
     &COOKIE,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Algorithm, Config, Gateway, Limits, Timeouts,
     item::Value,
-    keys, listeners, routes, signing, site,
+    keys, listeners, log, routes, signing, site,
     tree::Table,
     trusted, upstreams, value,
     value::{GIB, KIB, MIB},
@@ -118,6 +118,7 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
         gateway: gateway?,
         limits,
         timeouts,
+        log: log::read(top),
         django: django?,
         upstreams: upstreams.into_iter().map(|entry| entry.upstream).collect(),
         routes,

@@ -148,6 +148,7 @@ fn defaults_are_the_documented_ones() {
         gateway,
         limits,
         timeouts,
+        log,
         django,
         upstreams,
         routes,
@@ -162,6 +163,12 @@ fn defaults_are_the_documented_ones() {
     assert!(gateway.trusted_proxies.networks.is_empty() && gateway.trusted_origins.is_empty());
     assert!(gateway.signing.is_none() && gateway.published.is_empty());
     assert!(gateway.sid_key.is_none());
+    assert_eq!(log.access, Access::AsLog);
+    let names: Vec<_> = log.fields.iter().map(|field| field.name()).collect();
+    assert_eq!(names.len(), 21);
+    for asked in ["user", "user_agent", "referer"] {
+        assert!(!names.contains(&asked), "{asked}");
+    }
 
     assert_eq!(
         (limits.request_head, limits.request_fields),
@@ -314,6 +321,9 @@ body_progress = "10s"
 connect = "250ms"
 response_head = "10s"
 response_idle = "1h"
+[log]
+access = "json"
+fields = ["status", "path", "user"]
 [django]
 database = "sqlite:db.sqlite3"
 secret_key = { env = "SECRET_KEY" }

@@ -53,7 +53,13 @@ const TOLD_BY_PROXIES: [&str; 18] = [
 
 /// Names that pass in their own spelling only: a server that folds names would take another spelling for them.
 /// `Proxy` becomes the variable HTTP_PROXY there (CVE-2016-5385), and `Forwarded` is not kept up by this gateway.
-const NEVER_FOLDED: [&str; 4] = ["content-length", "transfer-encoding", "host", "cookie"];
+const NEVER_FOLDED: [&str; 5] = [
+    "content-length",
+    "transfer-encoding",
+    "host",
+    "cookie",
+    "x-request-id",
+];
 const NEVER_PASSED: [&str; 2] = ["proxy", "forwarded"];
 
 /// Who has opened the connection on which a request came.

@@ -6,23 +6,31 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::{admit::Admitted, resolve::Resolution};
+use super::{
+    admit::Admitted,
+    resolve::{Caller, Resolution},
+};
 use crate::{
-    body::{Body, BodyError},
-    config::{Config, Route, SessionMode},
+    body::{Body, BodyError, Watch},
+    config::{Access, Config, Field, Log, Route, SessionMode},
     error::Code,
     telemetry::{
-        self,
+        self, Format,
+        access::{self, Line},
         metrics::{Class, Held, Metrics, RouteMetrics},
     },
+    upstream::Answered,
 };
+
+/// Most bytes of a field of the client's own that are logged.
+const LONGEST: usize = 512;
 
 /// Logged as the status of a request whose client left, as nginx does.
 const CLIENT_LEFT: u16 = 499;
@@ -39,28 +47,51 @@ pub trait Witness {
     fn resolved(&mut self, resolution: &Resolution);
 }
 
-/// What requests are counted by.
+/// What requests are counted by, and how they are logged.
 #[derive(Debug)]
 pub struct Counting {
     /// Everything that is counted.
     pub metrics: Arc<Metrics>,
     /// For each route, in the order of the file.
-    routes: Box<[RouteMetrics]>,
+    routes: Box<[(String, RouteMetrics)]>,
+    log: Log,
 }
 
 impl Counting {
     /// Makes the series of the configured routes.
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
-        let routes = config.routes.iter();
+        let routes = config.routes.iter().map(|route| {
+            let name = route.name();
+            let counted = metrics.route(&name);
+            (name, counted)
+        });
         Self {
-            routes: routes.map(|route| metrics.route(&route.name())).collect(),
+            routes: routes.collect(),
+            log: config.log.clone(),
             metrics,
         }
     }
 
     fn of(&self, route: Option<usize>) -> &RouteMetrics {
         let route = route.and_then(|place| self.routes.get(place));
-        route.unwrap_or(&self.metrics.no_route)
+        route.map_or(&self.metrics.no_route, |(_, counted)| counted)
+    }
+
+    /// How the access log is written; `None` where it is not.
+    fn format(&self) -> Option<Format> {
+        if !tracing::enabled!(target: telemetry::ACCESS, tracing::Level::INFO) {
+            return None;
+        }
+        match self.log.access {
+            Access::AsLog => Some(access::usual_format()),
+            Access::Text => Some(Format::Text),
+            Access::Json => Some(Format::Json),
+            Access::Off => None,
+        }
+    }
+
+    fn tells(&self, field: Field) -> bool {
+        self.log.fields.contains(&field)
     }
 }
 
@@ -70,6 +101,7 @@ pub struct Record {
     counting: Arc<Counting>,
     _in_flight: Held,
     started: Instant,
+    version: Version,
     method: Method,
     /// The client's address; none behind a Unix socket.
     client: Option<IpAddr>,
@@ -79,47 +111,176 @@ pub struct Record {
     path: String,
     /// The upstream's name.
     upstream: String,
+    server: Option<String>,
     /// The place of the route.
     pub route: Option<usize>,
     /// Whether the answer depends on the session; not logged.
     pub reads_session: bool,
     /// The opaque id of the session, as the upstream got it.
     pub sid: Option<String>,
+    user: Option<String>,
+    /// The name of this request.
+    pub request_id: HeaderValue,
+    /// The id of the trace that it belongs to.
+    pub trace: Option<String>,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
     /// Why the gateway answered itself.
     pub code: Option<Code>,
     /// What was answered.
     status: Option<StatusCode>,
+    /// What came of the request's body.
+    pub received: Option<Arc<Watch>>,
+    sent: u64,
+    /// Whether the answer has come to its end.
+    complete: bool,
+    routed_at: Option<Instant>,
+    lookup_took: Option<Duration>,
+    /// From the first try to the head of the upstream's answer.
+    pub upstream_took: Option<Duration>,
+    /// Until the change was committed or refused, where there was one.
+    pub write_took: Option<Duration>,
+    head_took: Option<Duration>,
 }
 
 impl Record {
     /// Starts the clock.
-    pub fn new(method: Method, peer: Option<IpAddr>, counting: Arc<Counting>) -> Self {
-        Self {
+    pub fn new<T>(
+        request: &Request<T>,
+        peer: Option<IpAddr>,
+        request_id: HeaderValue,
+        counting: Arc<Counting>,
+    ) -> Box<Self> {
+        let field = |field: Field, name: HeaderName| {
+            let headers = request.headers();
+            counting.tells(field).then(|| headers.get(name).cloned())?
+        };
+        Box::new(Self {
             _in_flight: Held::new(&counting.metrics.requests_in_flight),
-            counting,
             started: Instant::now(),
-            method,
+            version: request.version(),
+            method: request.method().clone(),
             client: peer,
             host: String::new(),
             path: String::new(),
-            route: None,
             upstream: String::new(),
+            server: None,
+            route: None,
             reads_session: false,
             sid: None,
+            user: None,
+            request_id,
+            trace: None,
+            user_agent: field(Field::UserAgent, header::USER_AGENT),
+            referer: field(Field::Referer, header::REFERER),
             code: None,
             status: None,
+            received: None,
+            sent: 0,
+            complete: false,
+            routed_at: None,
+            lookup_took: None,
+            upstream_took: None,
+            write_took: None,
+            head_took: None,
+            counting,
+        })
+    }
+
+    /// An upstream has answered.
+    pub fn served_by(&mut self, answered: &Answered) {
+        if self.counting.tells(Field::Server) {
+            self.server = Some(answered.server().to_owned());
         }
     }
 
     /// The head of the answer goes out.
     pub fn answered(&mut self, status: StatusCode) {
+        let took = self.started.elapsed();
         self.status = Some(status);
+        self.head_took = Some(took);
         let route = self.counting.of(self.route);
         route.requests.count(Class::of(self.status));
-        route.duration.observe_duration(self.started.elapsed());
+        route.duration.observe_duration(took);
         if let Some(code) = self.code {
             self.counting.metrics.gateway_errors.count(code);
         }
+    }
+
+    fn log(&self, line: &mut Line, field: Field) {
+        let name = field.name();
+        let mut text = |value: Option<&str>| {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                line.text(name, value);
+            }
+        };
+        let took = match field {
+            Field::Host => return text(Some(&self.host)),
+            Field::Path => return text(Some(&self.path)),
+            Field::Method => return text(Some(self.method.as_str())),
+            Field::Route => {
+                let route = self.route.and_then(|place| self.counting.routes.get(place));
+                return text(route.map(|(name, _)| name.as_str()));
+            }
+            Field::Upstream => return text(Some(&self.upstream)),
+            Field::Server => return text(self.server.as_deref()),
+            Field::Sid => return text(self.sid.as_deref()),
+            Field::User => return text(self.user.as_deref()),
+            Field::RequestId => return text(self.request_id.to_str().ok()),
+            Field::TraceId => return text(self.trace.as_deref()),
+            Field::Error => return text(self.code.map(Code::as_str)),
+            Field::UserAgent => return text(self.user_agent.as_ref().map(shown).as_deref()),
+            Field::Referer => return text(self.referer.as_ref().map(without_query).as_deref()),
+            Field::Client => return line.word(name, told(self.client)),
+            Field::Protocol => return line.word(name, protocol(self.version)),
+            Field::Status => {
+                let status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16());
+                return line.plain(name, status);
+            }
+            Field::Received => {
+                return line.plain(
+                    name,
+                    self.received.as_ref().map_or(0, |watch| watch.received()),
+                );
+            }
+            Field::Sent => return line.plain(name, self.sent),
+            Field::Aborted => {
+                // hyper does not ask for the body of an answer to HEAD.
+                if self.status.is_some() && !self.complete && self.method != Method::HEAD {
+                    line.plain(name, true);
+                }
+                return;
+            }
+            Field::DurationUs => Some(self.started.elapsed()),
+            Field::HeadUs => self.head_took,
+            Field::LookupUs => self.lookup_took,
+            Field::UpstreamUs => self.upstream_took,
+            Field::WriteUs => self.write_took,
+        };
+        if let Some(took) = took {
+            line.plain(name, took.as_micros());
+        }
+    }
+}
+
+/// What a client says of itself, no longer than it needs to be.
+fn shown(value: &HeaderValue) -> String {
+    let bytes = value.as_bytes();
+    String::from_utf8_lossy(&bytes[..bytes.len().min(LONGEST)]).into_owned()
+}
+
+fn without_query(value: &HeaderValue) -> String {
+    let text = shown(value);
+    let end = text.find(['?', '#']).unwrap_or(text.len());
+    text[..end].to_owned()
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP",
     }
 }
 
@@ -134,9 +295,18 @@ impl Witness for Record {
         self.route = Some(route.place);
         self.upstream.push_str(upstream);
         self.reads_session = route.session == SessionMode::Read;
+        self.routed_at = self.reads_session.then(Instant::now);
     }
 
-    fn resolved(&mut self, _: &Resolution) {}
+    fn resolved(&mut self, resolution: &Resolution) {
+        self.lookup_took = self.routed_at.map(|since| since.elapsed());
+        if let Caller::Visitor(session) = &resolution.caller
+            && self.counting.tells(Field::User)
+        {
+            let user = session.known().and_then(|(_, known)| known.user.as_ref());
+            self.user = user.map(|user| user.id.clone());
+        }
+    }
 }
 
 /// A client as logs call it: as nginx does where it has no address.
@@ -150,18 +320,14 @@ impl Drop for Record {
             let route = self.counting.of(self.route);
             route.requests.count(Class::Left);
         }
-        tracing::info!(
-            target: telemetry::ACCESS,
-            client = %told(self.client),
-            method = self.method.as_str(),
-            host = self.host,
-            path = self.path,
-            status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16()),
-            upstream = self.upstream,
-            sid = self.sid,
-            error = self.code.map(Code::as_str),
-            duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-        );
+        let Some(format) = self.counting.format() else {
+            return;
+        };
+        let mut line = Line::new(format);
+        for field in &self.counting.log.fields {
+            self.log(&mut line, *field);
+        }
+        line.send();
     }
 }
 
@@ -169,16 +335,19 @@ impl Drop for Record {
 #[derive(Debug)]
 pub struct Recorded {
     body: Body,
-    _record: Box<Record>,
+    record: Box<Record>,
 }
 
 impl Recorded {
     /// Keeps the record until the body has ended or is given up.
-    pub fn new(body: Body, record: Record) -> Self {
-        Self {
-            body,
-            _record: Box::new(record),
-        }
+    pub fn new(body: Body, record: Box<Record>) -> Self {
+        Self { body, record }
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        self.record.complete |= self.body.is_end_stream();
     }
 }
 
@@ -191,6 +360,13 @@ impl HttpBody for Recorded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &frame {
+            None => self.record.complete = true,
+            Some(Ok(frame)) => {
+                self.record.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            Some(Err(_)) => {}
+        }
         Poll::Ready(frame)
     }
 

@@ -66,14 +66,21 @@ impl Refusal {
 #[derive(Debug, Default)]
 pub struct Asked {
     accept: Vec<HeaderValue>,
+    request_id: Option<HeaderValue>,
 }
 
 impl Asked {
-    /// Keeps `Accept`.
-    pub fn new(headers: &HeaderMap) -> Self {
+    /// Keeps `Accept`, and the id of the request, which refusals name.
+    pub fn new(headers: &HeaderMap, request_id: HeaderValue) -> Self {
         Self {
             accept: headers.get_all(header::ACCEPT).iter().cloned().collect(),
+            request_id: Some(request_id),
         }
+    }
+
+    /// An id has only letters, digits and a few signs that are nothing special in HTML or JSON.
+    fn request_id(&self) -> Option<&str> {
+        self.request_id.as_ref()?.to_str().ok()
     }
 }
 
@@ -82,9 +89,9 @@ pub fn refusal(refusal: &Refusal, asked: &Asked, issuer: &str) -> Response<Body>
     let code = refusal.code;
     let status = code.status();
     let (kind, text) = if prefers_html(&asked.accept) {
-        ("text/html; charset=utf-8", page(refusal))
+        ("text/html; charset=utf-8", page(refusal, asked))
     } else {
-        ("application/problem+json", problem(refusal))
+        ("application/problem+json", problem(refusal, asked))
     };
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
@@ -142,7 +149,7 @@ pub fn login_page(location: &str) -> Option<Response<Body>> {
     Some(response)
 }
 
-fn problem(refusal: &Refusal) -> String {
+fn problem(refusal: &Refusal, asked: &Asked) -> String {
     let mut problem = serde_json::json!({
         "type": "about:blank",
         "title": title(refusal.code),
@@ -153,10 +160,13 @@ fn problem(refusal: &Refusal) -> String {
     if let Some(status) = refusal.upstream_status {
         problem["upstream_status"] = status.as_u16().into();
     }
+    if let Some(id) = asked.request_id() {
+        problem["request_id"] = id.into();
+    }
     problem.to_string()
 }
 
-fn page(refusal: &Refusal) -> String {
+fn page(refusal: &Refusal, asked: &Asked) -> String {
     let mut detail = String::with_capacity(refusal.detail.len());
     for letter in refusal.detail.chars() {
         let _ = match letter {
@@ -170,11 +180,12 @@ fn page(refusal: &Refusal) -> String {
     let title = title(refusal.code);
     let status = refusal.code.status().as_u16();
     let code = refusal.code.as_str();
+    let id = asked.request_id().unwrap_or_default();
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{status} {title}</title>\n\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em}}\
-         code{{color:#666}}</style>\n<h1>{title}</h1>\n<p>{detail}</p>\n<p><code>{status} {code}</code></p>\n"
+         code{{color:#666}}</style>\n<h1>{title}</h1>\n<p>{detail}</p>\n<p><code>{status} {code} {id}</code></p>\n"
     )
 }
 

@@ -10,6 +10,8 @@ mod process;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::Ordering;
+
 use prometheus_client::{
     encoding::text,
     metrics::{counter::Counter, gauge::Gauge},
@@ -24,6 +26,7 @@ pub use self::{
         Reload, Scrubbed, TlsFailure, Withheld,
     },
 };
+use super::access;
 use crate::error::Code;
 
 /// The media type of [`Metrics::text`] (OpenMetrics 1.0, "Overall Structure").
@@ -115,6 +118,7 @@ pub struct Metrics {
     pub last_reload_success: Gauge,
     /// When certificates end, by the path of their file; Unix time, seconds.
     pub certificate_expiry: Named<Gauge>,
+    log_lines_dropped: Counter,
     process: ProcessMetrics,
 }
 
@@ -329,6 +333,11 @@ impl Default for Metrics {
                 &["certificate"],
                 Gauge::default,
             ),
+            log_lines_dropped: counter(
+                to,
+                "access_log_dropped",
+                "Lines of the access log that were left out because nobody took them in time",
+            ),
             process: ProcessMetrics::new(to),
             registry,
         }
@@ -339,6 +348,8 @@ impl Metrics {
     /// Everything, as OpenMetrics text: see [`MEDIA_TYPE`].
     pub fn text(&self) -> String {
         self.process.measure();
+        let dropped = self.log_lines_dropped.inner();
+        dropped.store(access::dropped(), Ordering::Relaxed);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = text::encode(&mut text, &self.registry);
