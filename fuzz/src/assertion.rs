@@ -45,7 +45,7 @@ pub fn check(input: &[u8]) {
     let Some((kind, rest)) = input.split_first() else {
         return;
     };
-    match (kind % 4, rest) {
+    match (kind.wrapping_sub(b'0') % 4, rest) {
         (1, payload) => check_payload(payload),
         (2, rest) => check_header(first_line(rest).0, first_line(rest).1),
         (3, [high, low, byte, ..]) => {
