@@ -1,6 +1,6 @@
 //! `gateway.toml`.
 //!
-//! Input: the file. Secrets come from a made-up environment; nothing outside is to be opened.
+//! Input: the file. Secrets come from a made-up environment, and relative paths lead nowhere.
 
 use std::{collections::HashSet, ffi::OsString, path::Path};
 
@@ -22,12 +22,13 @@ pub fn check(input: &[u8]) {
     };
     let without = parse(text, true);
     check_said(text, &without);
+    check_unopened(text, &without);
     if let Ok(loaded) = &without {
         check_config(loaded);
         check_again(text, loaded);
     }
-    // A path in the text is not followed here: it could lead anywhere on the machine.
-    if text.contains("file") || text.contains('\\') {
+    // The authorities of the system take milliseconds to read, each time.
+    if text.contains("tls") {
         return;
     }
     let with = parse(text, false);
@@ -83,11 +84,6 @@ fn check_said(text: &str, result: &Result<Loaded, Vec<Problem>>) {
             text.contains(PLANTED) || !line.contains(PLANTED),
             "{line:?}"
         );
-        let opened = line.contains("(os error ");
-        assert!(
-            !opened || text.contains("(os error "),
-            "a file was opened: {line:?}"
-        );
         if let Some(position) = problem.position {
             let lines = text.split('\n').count();
             assert!(
@@ -95,6 +91,14 @@ fn check_said(text: &str, result: &Result<Loaded, Vec<Problem>>) {
                 "{line:?}"
             );
         }
+    }
+}
+
+/// Without secrets, no file is looked for: none of them is there.
+fn check_unopened(text: &str, result: &Result<Loaded, Vec<Problem>>) {
+    let said = result.as_ref().err().into_iter().flatten();
+    for problem in said.filter(|_| !text.contains("(os error ")) {
+        assert!(!problem.sentence.contains("(os error "), "{problem}");
     }
 }
 
@@ -148,11 +152,14 @@ fn check_redirect(redirect: &Redirect) {
     );
 }
 
-/// Reading is a function of the text, and comments are none of it.
+/// Reading is a function of the text, and comments are none of it but for the digest.
 fn check_again(text: &str, loaded: &Loaded) {
     let commented = format!("{text}\n# a comment\n");
     for text in [text, &commented] {
-        let again = parse(text, true).expect("it was good");
+        let mut again = parse(text, true).expect("it was good");
+        let is_same = again.config.digest == loaded.config.digest;
+        assert_eq!(is_same, text.len() < commented.len());
+        again.config.digest.clone_from(&loaded.config.digest);
         assert_eq!(format!("{again:?}"), format!("{loaded:?}"));
     }
 }

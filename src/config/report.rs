@@ -101,8 +101,8 @@ impl<'a> Report<'a> {
         Problem {
             file: self.file.clone(),
             position,
-            sentence,
-            suggestion,
+            sentence: one_line(sentence),
+            suggestion: suggestion.map(one_line),
         }
     }
 
@@ -120,6 +120,21 @@ impl<'a> Report<'a> {
     }
 }
 
+/// The text with escapes for control characters, which a path or a word of the file may hold.
+fn one_line(text: String) -> String {
+    if !text.chars().any(char::is_control) {
+        return text;
+    }
+    let mut line = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line
+}
+
 /// `did you mean "X"?` with the nearest of the names, if one is near enough to be a slip of the same word.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let distance =
@@ -135,4 +150,21 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 /// `did you mean "X"?`
 pub(super) fn did_you_mean(text: &str) -> String {
     format!("did you mean {text:?}?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_one_line_whatever_a_path_holds() {
+        let report = Report::new(Path::new("gateway.toml"), "a = 1");
+        let sentence = "a\n2026 ERROR \u{1b}[31m\u{85} caf\u{e9} cannot be read";
+        report.problem(Some(0), sentence, Some("did you mean a\tb?".to_owned()));
+        let (problems, _) = report.finish();
+        assert_eq!(
+            problems[0].to_string(),
+            "gateway.toml:1:1: a\\n2026 ERROR \\u{1b}[31m\\u{85} caf\u{e9} cannot be read; did you mean a\\tb?"
+        );
+    }
 }

@@ -148,9 +148,12 @@ fn own_roots(value: &Value<'_>, made_from: &mut Sha256) -> Option<RootCertStore>
 
 fn system_roots(value: &Value<'_>) -> Option<RootCertStore> {
     let mut roots = RootCertStore::empty();
+    if value.context.without_secrets {
+        return Some(roots);
+    }
     let found = rustls_native_certs::load_native_certs();
     let (added, _) = roots.add_parsable_certificates(found.certs);
-    if added == 0 && !value.context.without_secrets {
+    if added == 0 {
         let why = "this system has no certificates of authorities to verify servers with";
         let suggestion = "give ca = \"path\", or install the package ca-certificates";
         value.problem(why, Some(suggestion.to_owned()));
