@@ -25,6 +25,7 @@ mod traffic;
 mod transport;
 mod tree;
 mod trusted;
+mod tunnels;
 mod upstream_tls;
 mod upstreams;
 mod value;
@@ -282,6 +283,8 @@ pub struct Timeouts {
     pub response_head: Duration,
     /// An upstream's response body without a byte.
     pub response_idle: Duration,
+    /// A tunnel without a byte in either direction.
+    pub tunnel_idle: Duration,
 }
 
 /// `[django]`: what the site's settings.py says.
@@ -511,6 +514,8 @@ pub struct Route {
     pub rates: Vec<Rate>,
     /// `limits` with what holds otherwise filled in.
     pub limits: RouteLimits,
+    /// `upgrades`: the protocols for which a request may leave HTTP; lower-case.
+    pub upgrades: Vec<String>,
     /// `timeouts` with the upstream's and this route's own filled in.
     pub timeouts: Timeouts,
 }

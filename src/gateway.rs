@@ -16,12 +16,13 @@ mod resolve;
 mod respond;
 mod route;
 mod trace;
+mod tunnel;
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use http::{Request, Response, Uri, header, request::Parts};
+use http::{Request, Response, StatusCode, Uri, header, request::Parts};
 use http_body::Body as _;
-use hyper::body::Incoming;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use self::{
     admit::Admitted,
@@ -35,11 +36,13 @@ use self::{
     record::{Counting, Record, Witness},
     resolve::Resolution,
     respond::{Asked, Refusal},
+    tunnel::{Handshake, Tunnel},
 };
 pub use self::{
     admit::Peer,
     current::{Current, Reload, Reloads},
     record::Recorded,
+    tunnel::{Ending, Tunnels},
 };
 use crate::{
     body::Body,
@@ -64,6 +67,7 @@ pub struct Gateway {
     reserved: Reserved,
     limits: Limits,
     counting: Arc<Counting>,
+    tunnels: Tunnels,
 }
 
 /// A request that has come as far as its upstream.
@@ -73,6 +77,8 @@ struct Approach<'a> {
     /// The client's address.
     client: Option<IpAddr>,
     resolution: Resolution,
+    /// The other protocol that the upstream is asked for.
+    handshake: Option<Handshake>,
 }
 
 /// An upstream, and the key for its tokens where it has one.
@@ -87,16 +93,18 @@ impl Gateway {
     /// Prepares the routes and upstreams of a configuration in front of its sessions; counts in `metrics`.
     pub fn new(config: Config, sessions: Sessions, metrics: Arc<Metrics>) -> Self {
         let limits = Limits::new(&config, None);
+        let tunnels = Tunnels::default();
         let opened = |upstream: &_| Arc::new(Upstream::new(upstream, None, &metrics));
-        Self::with(config, sessions, &metrics, limits, opened)
+        Self::with(config, sessions, &metrics, limits, tunnels, opened)
     }
 
     /// The gateway after a change of the configuration. Servers that stay keep their connections,
-    /// and what is known of them.
+    /// and what is known of them; tunnels stay open.
     pub fn after(&self, config: Config, sessions: Sessions) -> Self {
         let metrics = self.metrics();
         let limits = Limits::new(&config, Some(&self.limits));
-        Self::with(config, sessions, metrics, limits, |upstream| {
+        let tunnels = self.tunnels.clone();
+        Self::with(config, sessions, metrics, limits, tunnels, |upstream| {
             let mut before = self.config.upstreams.iter().zip(&self.upstreams);
             match before.find(|(config, _)| config.name == upstream.name) {
                 Some((config, behind)) if config == upstream => behind.upstream.clone(),
@@ -113,6 +121,7 @@ impl Gateway {
         sessions: Sessions,
         metrics: &Arc<Metrics>,
         limits: Limits,
+        tunnels: Tunnels,
         opened: impl Fn(&config::Upstream) -> Arc<Upstream>,
     ) -> Self {
         let behind = |upstream: &config::Upstream| Behind {
@@ -127,6 +136,7 @@ impl Gateway {
             reserved: Reserved::new(config.plain_header_names()),
             limits,
             counting: Arc::new(Counting::new(&config, metrics.clone())),
+            tunnels,
             config,
         }
     }
@@ -159,6 +169,11 @@ impl Gateway {
         self.upstreams.iter().map(|behind| &*behind.upstream)
     }
 
+    /// What is open beyond its answer.
+    pub fn tunnels(&self) -> &Tunnels {
+        &self.tunnels
+    }
+
     /// The sessions behind.
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
@@ -174,13 +189,17 @@ impl Gateway {
         let id = trace::request_id(headers, || self.trusts(&peer));
         let asked = Asked::new(headers, id.clone());
         let mut record = Record::new(&request, peer.address, id.clone(), self.counting.clone());
-        let mut response = match self.trip(request, &peer, &mut record).await {
-            Ok(response) => response,
-            Err(denied) => self.answer(denied, &asked, &mut record),
+        let (mut response, tunnel) = match self.trip(request, &peer, &mut record).await {
+            Ok(answer) => answer,
+            Err(denied) => (self.answer(denied, &asked, &mut record), None),
         };
         response.headers_mut().insert(trace::X_REQUEST_ID, id);
         record.answered(response.status());
-        response.map(|body| Recorded::new(body, record))
+        let Some(tunnel) = tunnel else {
+            return response.map(|body| Recorded::new(body, record));
+        };
+        tunnel.spawn(&self.tunnels, record);
+        response.map(Recorded::elsewhere)
     }
 
     /// Whether a peer's word on clients counts.
@@ -227,7 +246,7 @@ impl Gateway {
         request: Request<Incoming>,
         peer: &Peer,
         record: &mut Record,
-    ) -> Result<Response<Body>, Denied> {
+    ) -> Result<(Response<Body>, Option<Tunnel>), Denied> {
         let in_flight = self.limits.take()?;
         let (mut parts, body) = request.into_parts();
         let open = |key, had_cookie| self.sessions.of_cookie(key, had_cookie);
@@ -238,6 +257,7 @@ impl Gateway {
             behind,
             client,
             mut resolution,
+            handshake,
         } = approach.await?;
         let in_flight = (in_flight, self.limits.take_of(route)?);
         let Behind {
@@ -265,7 +285,9 @@ impl Gateway {
             },
             watch: watch.clone(),
             body_limit,
+            handshake: handshake.as_ref(),
         };
+        let client = parts.extensions.remove::<OnUpgrade>();
         let outgoing = request_of(parts, body);
         let sending = Instant::now();
         let answered = forward
@@ -295,10 +317,26 @@ impl Gateway {
             record.write_took = persisting.map(|since| since.elapsed());
             set_cookie = persisted?;
         }
+        if let (Some(handshake), Some(client)) = (handshake, client)
+            && answered.response.status() == StatusCode::SWITCHING_PROTOCOLS
+        {
+            let (head, server, in_flight) = answered.into_tunnel();
+            let mut response = head.map(|()| Body::Empty);
+            self.finish(route, &resolution, set_cookie, &mut response);
+            handshake.answer(&mut response);
+            let tunnel = Tunnel {
+                client,
+                upstream: server,
+                in_flight,
+                is_websocket: handshake.is_websocket(),
+                idle: route.timeouts.tunnel_idle,
+            };
+            return Ok((response, Some(tunnel)));
+        }
         let mut response = answered.into_response(route.timeouts.response_idle, watch);
         self.finish(route, &resolution, set_cookie, &mut response);
         response.body_mut().hold(in_flight);
-        Ok(response)
+        Ok((response, None))
     }
 
     /// The stations before the upstream: leaves in `parts` what would be sent to it, but for the token. `open`
@@ -312,7 +350,7 @@ impl Gateway {
         witness: &mut impl Witness,
     ) -> Result<Approach<'_>, Denied> {
         let trusted = &self.config.gateway.trusted_proxies;
-        let admitted = admit::admit(
+        let mut admitted = admit::admit(
             parts,
             peer,
             trusted,
@@ -362,11 +400,19 @@ impl Gateway {
             parts.headers.insert(header::HOST, authority.clone());
         }
         fields::change(&mut parts.headers, &route.request_headers);
+        let handshake = admitted.handshake.take();
+        let handshake = handshake.filter(|handshake| {
+            !behind.upstream.is_http2() && handshake.is_one_of(&route.upgrades)
+        });
+        if let Some(handshake) = &handshake {
+            handshake.ask(&mut parts.headers);
+        }
         Ok(Approach {
             route,
             behind,
             client: admitted.client,
             resolution,
+            handshake,
         })
     }
 

@@ -79,6 +79,7 @@ pub(super) const TIMEOUTS: Section = Section {
         "connect",
         "response_head",
         "response_idle",
+        "tunnel_idle",
     ],
 };
 pub(super) const DJANGO: Section = Section {
@@ -170,6 +171,7 @@ pub(super) const ROUTE: Section = Section {
         "response_headers",
         "rate",
         "limits",
+        "upgrades",
         "timeouts",
     ],
 };
@@ -202,7 +204,7 @@ pub(super) const PUBLISHED: Section = Section {
 /// `timeouts = { }` of an upstream or a route.
 pub(super) const OWN_TIMEOUTS: Section = Section {
     name: "timeouts of [upstream.X]",
-    keys: &["connect", "response_head", "response_idle"],
+    keys: &["connect", "response_head", "response_idle", "tunnel_idle"],
 };
 /// `rate = [{ by, requests, every }]` of a route.
 pub(super) const RATE: Section = Section {

@@ -57,6 +57,8 @@ impl Default for Timeouts {
             // As nginx's proxy_read_timeout.
             response_head: Duration::from_secs(60),
             response_idle: Duration::from_secs(60),
+            // Most WebSocket libraries send a ping within a minute; what is silent for this long was forgotten.
+            tunnel_idle: Duration::from_secs(3600),
         }
     }
 }
@@ -190,6 +192,7 @@ fn read_timeouts(table: &Table<'_>) -> Timeouts {
         connect: table.duration("connect", defaults.connect, MILLISECOND..=DAY),
         response_head: table.duration("response_head", defaults.response_head, MILLISECOND..=DAY),
         response_idle: table.duration("response_idle", defaults.response_idle, MILLISECOND..=DAY),
+        tunnel_idle: table.duration("tunnel_idle", defaults.tunnel_idle, MILLISECOND..=DAY),
     }
 }
 
@@ -200,6 +203,7 @@ pub(super) fn read_own_timeouts(table: &Table<'_>, outer: &Timeouts) -> Timeouts
         connect: own.duration("connect", outer.connect, MILLISECOND..=DAY),
         response_head: own.duration("response_head", outer.response_head, MILLISECOND..=DAY),
         response_idle: own.duration("response_idle", outer.response_idle, MILLISECOND..=DAY),
+        tunnel_idle: own.duration("tunnel_idle", outer.tunnel_idle, MILLISECOND..=DAY),
         ..outer.clone()
     }
 }

@@ -13,6 +13,7 @@ use super::{
     report::nearest,
     traffic::{self, Message},
     tree::Table,
+    tunnels,
     upstreams::Entry,
     value,
 };
@@ -194,6 +195,7 @@ fn read_one(
         response_headers: fields("response_headers", Message::Response),
         rates,
         limits: traffic::read_limits(table, limits),
+        upgrades: tunnels::read_upgrades(table),
         timeouts,
     })
 }

@@ -11,6 +11,7 @@ use http::{
 use super::{
     fields::{is_chunked, scrub, strip_hop_by_hop},
     respond::Refusal,
+    tunnel::Handshake,
 };
 use crate::{
     config::{Names, Trusted},
@@ -91,6 +92,8 @@ pub struct Admitted {
     pub asterisk: bool,
     /// Whether it asks for another protocol, whatever it is (RFC 9110, section 7.8). The field itself ends here.
     pub upgrade: bool,
+    /// What it asks for, where it does so in a way that can be passed on.
+    pub handshake: Option<Handshake>,
     /// `https` or `http`, as far as it is known.
     pub scheme: &'static str,
     /// The client's address, from a trusted proxy's word where there is one; `None` is a Unix socket's.
@@ -121,6 +124,7 @@ pub fn admit(
     let query = parts.uri.query().map(str::to_owned);
     let trailers = accepts_trailers(&parts.headers);
     let upgrade = parts.headers.contains_key(header::UPGRADE);
+    let handshake = Handshake::read(parts);
     let stripped = strip_hop_by_hop(&mut parts.headers, |name| reserved.is_nominated(name));
     scrubbed.add(Scrubbed::Nominated, stripped.nominated);
     if stripped.nominates_reserved {
@@ -167,6 +171,7 @@ pub fn admit(
         query,
         asterisk,
         upgrade,
+        handshake,
         scheme,
         client,
     })

@@ -71,6 +71,15 @@ pub fn add(headers: &mut HeaderMap, changes: &[FieldChange]) {
     }
 }
 
+/// Whether a field that is a list of names has this one, in any case.
+pub fn is_listed(headers: &HeaderMap, field: HeaderName, name: &str) -> bool {
+    let mut values = headers.get_all(field).iter();
+    values.any(|value| {
+        let mut names = value.as_bytes().split(|byte| *byte == b',');
+        names.any(|listed| listed.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+    })
+}
+
 /// Whether a Transfer-Encoding is exactly `chunked`, the only one that is understood here.
 pub fn is_chunked(coding: &HeaderValue) -> bool {
     coding

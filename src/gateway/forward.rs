@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
-use super::{admit, fields::is_chunked, respond::Refusal};
+use super::{admit, fields::is_chunked, respond::Refusal, tunnel::Handshake};
 use crate::{
     body::{Body, Watch},
     config::Timeouts,
@@ -28,6 +28,8 @@ pub struct Forward<'a> {
     pub watch: Option<Arc<Watch>>,
     /// `limits.request_body`, for the message.
     pub body_limit: Option<u64>,
+    /// The other protocol that the request asks for.
+    pub handshake: Option<&'a Handshake>,
 }
 
 impl Forward<'_> {
@@ -75,7 +77,7 @@ impl Forward<'_> {
             };
             request = match (sent, spare) {
                 (Sent::Answered(answered), _) => {
-                    check_response(&answered.response, &self.upstream.name)?;
+                    check_response(&answered.response, &self.upstream.name, self.handshake)?;
                     return Ok(*answered);
                 }
                 (Sent::NotSent(Some(request)), _) if !second => *request,
@@ -183,7 +185,11 @@ pub fn name_server(request: &mut Request<Body>, own_host: bool, server: &str) {
 }
 
 /// An answer that cannot be passed on as it is.
-fn check_response(response: &Response<Incoming>, upstream: &str) -> Result<(), Refusal> {
+fn check_response(
+    response: &Response<Incoming>,
+    upstream: &str,
+    handshake: Option<&Handshake>,
+) -> Result<(), Refusal> {
     let headers = response.headers();
     let codings = headers.get_all(header::TRANSFER_ENCODING);
     let is_number = |length: &HeaderValue| length.as_bytes().iter().all(u8::is_ascii_digit);
@@ -193,8 +199,14 @@ fn check_response(response: &Response<Incoming>, upstream: &str) -> Result<(), R
     let odd_framing = coding_count + length_count > 1
         || !codings.iter().all(is_chunked)
         || !lengths.iter().all(is_number);
-    // 101 without an Upgrade of ours, or an interim answer that came as the final one.
-    if odd_framing || response.status().is_informational() {
+    // 101 for what was not asked, or an interim answer that came as the final one.
+    let is_final = match handshake {
+        None => !response.status().is_informational(),
+        Some(handshake) => {
+            handshake.is_agreed(response) || handshake.can_be_refused_with(response.status())
+        }
+    };
+    if odd_framing || !is_final {
         tracing::warn!(
             upstream,
             status = response.status().as_u16(),

@@ -99,7 +99,7 @@ impl Counting {
 #[derive(Debug)]
 pub struct Record {
     counting: Arc<Counting>,
-    _in_flight: Held,
+    in_flight: Option<Held>,
     started: Instant,
     version: Version,
     method: Method,
@@ -141,6 +141,8 @@ pub struct Record {
     /// Until the change was committed or refused, where there was one.
     pub write_took: Option<Duration>,
     head_took: Option<Duration>,
+    /// Bytes that a tunnel has carried to the upstream.
+    carried: u64,
 }
 
 impl Record {
@@ -156,7 +158,7 @@ impl Record {
             counting.tells(field).then(|| headers.get(name).cloned())?
         };
         Box::new(Self {
-            _in_flight: Held::new(&counting.metrics.requests_in_flight),
+            in_flight: Some(Held::new(&counting.metrics.requests_in_flight)),
             started: Instant::now(),
             version: request.version(),
             method: request.method().clone(),
@@ -183,6 +185,7 @@ impl Record {
             upstream_took: None,
             write_took: None,
             head_took: None,
+            carried: 0,
             counting,
         })
     }
@@ -192,6 +195,18 @@ impl Record {
         if self.counting.tells(Field::Server) {
             self.server = Some(answered.server().to_owned());
         }
+    }
+
+    /// The request has become a tunnel, which is no request in flight.
+    pub fn is_tunnel(&mut self) {
+        self.in_flight = None;
+    }
+
+    /// The tunnel has ended; so many bytes went to the client and to the upstream.
+    pub fn carried(&mut self, to_client: u64, to_upstream: u64) {
+        self.sent = to_client;
+        self.carried = to_upstream;
+        self.complete = true;
     }
 
     /// The head of the answer goes out.
@@ -238,10 +253,8 @@ impl Record {
                 return line.plain(name, status);
             }
             Field::Received => {
-                return line.plain(
-                    name,
-                    self.received.as_ref().map_or(0, |watch| watch.received()),
-                );
+                let received = self.received.as_ref().map_or(0, |watch| watch.received());
+                return line.plain(name, received + self.carried);
             }
             Field::Sent => return line.plain(name, self.sent),
             Field::Aborted => {
@@ -335,19 +348,29 @@ impl Drop for Record {
 #[derive(Debug)]
 pub struct Recorded {
     body: Body,
-    record: Box<Record>,
+    record: Option<Box<Record>>,
 }
 
 impl Recorded {
     /// Keeps the record until the body has ended or is given up.
     pub fn new(body: Body, record: Box<Record>) -> Self {
-        Self { body, record }
+        Self {
+            body,
+            record: Some(record),
+        }
+    }
+
+    /// A body whose record ends elsewhere.
+    pub fn elsewhere(body: Body) -> Self {
+        Self { body, record: None }
     }
 }
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        self.record.complete |= self.body.is_end_stream();
+        if let Some(record) = &mut self.record {
+            record.complete |= self.body.is_end_stream();
+        }
     }
 }
 
@@ -360,10 +383,13 @@ impl HttpBody for Recorded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Some(record) = &mut self.record else {
+            return Poll::Ready(frame);
+        };
         match &frame {
-            None => self.record.complete = true,
+            None => record.complete = true,
             Some(Ok(frame)) => {
-                self.record.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
+                record.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             Some(Err(_)) => {}
         }

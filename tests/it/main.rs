@@ -36,6 +36,7 @@ mod rotation;
 mod secrets;
 mod support;
 mod tokens;
+mod tunnels;
 mod users;
 mod vectors;
 mod writes;

@@ -17,6 +17,7 @@ pub mod rows;
 pub mod scene;
 pub mod token;
 pub mod upstream;
+pub mod websocket;
 
 use std::{net::SocketAddr, time::Duration};
 

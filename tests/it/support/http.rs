@@ -186,6 +186,11 @@ impl Connection {
         body
     }
 
+    /// What comes, buffered.
+    pub fn reader(&mut self) -> &mut BufReader<TcpStream> {
+        &mut self.stream
+    }
+
     /// Whether the other side has closed, waiting for it.
     pub fn is_closed(&mut self) -> bool {
         matches!(self.stream.fill_buf(), Ok([]) | Err(_))
