@@ -387,7 +387,8 @@ cross_site = "allow"
 cache = "upstream"
 strip_prefix = "/orders"
 encoded_slashes = "keep"
-timeouts = { response_head = "5s" }
+upgrades = ["WebSocket", "spdy/3.1"]
+timeouts = { response_head = "5s", tunnel_idle = "2h" }
 limits = { request_body = "1GiB", in_flight = 10 }
 rate = [{ by = "session", requests = 10, every = "1s" }]
 request_headers = { X-Version = "3" }
@@ -489,6 +490,9 @@ writable = []
     assert_eq!(route.timeouts.connect, Duration::from_secs(1));
     assert_eq!(route.timeouts.response_head, Duration::from_secs(5));
     assert_eq!(route.timeouts.response_idle, Duration::from_secs(3600));
+    assert_eq!(route.timeouts.tunnel_idle, Duration::from_secs(7200));
+    assert_eq!(route.upgrades, ["websocket", "spdy/3.1"]);
+    assert_eq!(config.routes[2].upgrades, ["websocket"]);
     assert!(
         matches!(&route.grants.writable, Writable::Only(names) if names == &["cart", "otp_device_id"])
     );
