@@ -19,8 +19,8 @@ use chrono::DateTime;
 
 use super::Format;
 
-/// Lines that wait to be written: a few megabytes, and what 100,000 requests a second make in 80 ms.
-const MOST_WAITING: usize = 8192;
+/// Lines that wait to be written: a megabyte, and what 100,000 requests a second make in 40 ms.
+const MOST_WAITING: usize = 4096;
 
 /// How long lines are gathered. To wake the thread for each one would cost the request more than the line itself.
 const GATHER: Duration = Duration::from_millis(5);
