@@ -4,6 +4,7 @@
 //! errors with file, line, column and a suggestion. Everything above this module works with [`Config`] only.
 
 mod certificates;
+mod files;
 mod item;
 mod keys;
 mod listeners;
@@ -40,6 +41,7 @@ use toml::de::DeTable;
 
 pub use self::{
     certificates::{Certificate, Certificates, Names},
+    files::Fingerprint,
     listeners::{Address, HTTPS, Listener},
     log::{Access, Field, Log},
     protected::Protected,
@@ -51,6 +53,7 @@ pub use self::{
     upstream_tls::Tls,
 };
 use self::{
+    files::Files,
     report::Report,
     tree::{Context, Table},
 };
@@ -61,6 +64,8 @@ use crate::path::{EncodedSlashes, Prefix};
 pub struct Config {
     /// The first 12 hex digits of the file's SHA-256, as `sha256sum` prints them.
     pub digest: String,
+    /// `watch`: a changed file is put into force without being asked.
+    pub watch: bool,
     /// `writes`: `false` turns every accepted change into `session-not-saved`.
     pub writes: bool,
     /// `shutdown_grace`: how long requests and writes under way may take after SIGTERM.
@@ -104,6 +109,17 @@ pub struct Loaded {
     pub config: Config,
     /// What one should know about it, in the order of the file.
     pub remarks: Vec<Remark>,
+    /// Of all that it was made from.
+    pub fingerprint: Fingerprint,
+}
+
+/// What came of reading a configuration.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Of all that was read, good or bad.
+    pub fingerprint: Fingerprint,
+    /// The configuration, or every problem.
+    pub result: Result<Loaded, Vec<Problem>>,
 }
 
 impl Config {
@@ -118,17 +134,37 @@ impl Config {
         env: &dyn Fn(&str) -> Option<OsString>,
         options: LoadOptions,
     ) -> Result<Loaded, Vec<Problem>> {
-        let whole = |sentence: String| {
-            vec![Problem {
+        Self::read(path, env, options).result
+    }
+
+    /// [`load`](Self::load), and what tells whether another reading would be the same.
+    pub fn read(
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<OsString>,
+        options: LoadOptions,
+    ) -> Reading {
+        let unread = |found: Option<&[u8]>, sentence: String| {
+            let files = Files::default();
+            files.note(path, found);
+            let problem = Problem {
                 file: path.display().to_string(),
                 position: None,
                 sentence,
                 suggestion: None,
-            }]
+            };
+            Reading {
+                fingerprint: files.fingerprint(),
+                result: Err(vec![problem]),
+            }
         };
-        let bytes = fs::read(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
-        let text = String::from_utf8(bytes).map_err(|_| whole("is not UTF-8".to_owned()))?;
-        Self::parse(&text, path, env, options)
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) => return unread(None, format!("cannot be read: {error}")),
+        };
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::read_text(&text, path, env, options),
+            Err(error) => unread(Some(error.as_bytes()), "is not UTF-8".to_owned()),
+        }
     }
 
     /// [`load`](Self::load) for a text that is already here; `path` says where relative paths start, and is
@@ -142,12 +178,26 @@ impl Config {
         env: &dyn Fn(&str) -> Option<OsString>,
         options: LoadOptions,
     ) -> Result<Loaded, Vec<Problem>> {
+        Self::read_text(text, path, env, options).result
+    }
+
+    fn read_text(
+        text: &str,
+        path: &Path,
+        env: &dyn Fn(&str) -> Option<OsString>,
+        options: LoadOptions,
+    ) -> Reading {
         let report = Report::new(path, text);
+        let files = Files::default();
+        files.note(path, Some(text.as_bytes()));
         let tree = match DeTable::parse(text) {
             Ok(tree) => tree,
             Err(error) => {
                 syntax(&report, text, &error);
-                return Err(report.finish().0);
+                return Reading {
+                    fingerprint: files.fingerprint(),
+                    result: Err(report.finish().0),
+                };
             }
         };
         let context = Context {
@@ -156,15 +206,25 @@ impl Config {
             folder: path.parent().unwrap_or(Path::new("")),
             without_secrets: options.without_secrets,
             env_names: RefCell::default(),
+            files,
         };
         let config = load::read(&Table::top(&context, &keys::TOP, tree.get_ref()));
+        let fingerprint = context.files.fingerprint();
         let (problems, remarks) = context.report.finish();
-        match config {
+        let result = match config {
             Some(mut config) if problems.is_empty() => {
                 config.digest = digest(text);
-                Ok(Loaded { config, remarks })
+                Ok(Loaded {
+                    config,
+                    remarks,
+                    fingerprint,
+                })
             }
             _ => Err(problems),
+        };
+        Reading {
+            fingerprint,
+            result,
         }
     }
 }

@@ -7,6 +7,7 @@ mod exchange;
 mod frames;
 mod guard;
 mod health;
+mod inherited;
 mod listen;
 mod pace;
 mod places;
@@ -27,11 +28,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-pub use self::listen::{BindError, Listener, probe};
 use self::{
     accept::{Shared, accept},
     listen::announce,
     stage::{Stage, Stages},
+};
+pub use self::{
+    inherited::{Handles, Inherited},
+    listen::{BindError, Listener, probe},
 };
 use crate::{
     config::{Address, Config},
@@ -58,8 +62,9 @@ pub enum End {
 /// Opened sockets, not served yet.
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<Listener>,
-    health: Option<Listener>,
+    listeners: Vec<Arc<Listener>>,
+    health: Option<Arc<Listener>>,
+    handles: Handles,
 }
 
 impl Server {
@@ -69,25 +74,57 @@ impl Server {
     ///
     /// The first address that cannot be had.
     pub async fn bind(config: &Config) -> Result<Self, BindError> {
-        let mut listeners = Vec::new();
-        for listener in &config.listeners {
-            listeners.push(listen::bind(&listener.address)?);
+        Self::open(config, Inherited::default())
+    }
+
+    /// The same with sockets that are open already, and are taken as they are. Within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The first address that cannot be had, or a socket of systemd that the configuration does not name.
+    pub fn open(config: &Config, mut inherited: Inherited) -> Result<Self, BindError> {
+        let mut handles = Vec::new();
+        let mut open = |address: &Address| {
+            let listener = match inherited.take(address) {
+                Some(listener) => listener,
+                None => listen::bind(address)?,
+            };
+            let listener = Arc::new(listener);
+            handles.push((address.to_string(), Arc::downgrade(&listener)));
+            Ok(listener)
+        };
+        let listeners = config.listeners.iter();
+        let listeners = listeners.map(|listener| open(&listener.address));
+        let listeners = listeners.collect::<Result<_, _>>()?;
+        let health = config.health.as_ref().map(open).transpose()?;
+        if let Some(address) = inherited.forgotten() {
+            return Err(BindError::forgotten(address));
         }
-        let health = config.health.as_ref().map(listen::bind).transpose()?;
-        Ok(Self { listeners, health })
+        Ok(Self {
+            listeners,
+            health,
+            handles: Handles(handles),
+        })
+    }
+
+    /// Its sockets, for a server in another process that is to follow it.
+    pub fn handles(&self) -> Handles {
+        self.handles.clone()
     }
 
     /// The addresses on which clients are served; port 0 has become a real one.
     pub fn addresses(&self) -> Vec<Address> {
         self.listeners
             .iter()
-            .filter_map(Listener::address)
+            .filter_map(|listener| listener.address())
             .collect()
     }
 
     /// Serves until told to end, and then until everything has come to its end.
     pub async fn run(self, current: Arc<Current>, mut ends: mpsc::Receiver<End>) {
-        let Self { listeners, health } = self;
+        let Self {
+            listeners, health, ..
+        } = self;
         let stage = watch::Sender::new(Stage::Serving);
         // Each connection holds a sender; when all are gone, so are the connections.
         let (alive, all_gone) = mpsc::channel::<()>(1);

@@ -2,21 +2,26 @@
 
 mod reload;
 mod signals;
+mod systemd;
+mod takeover;
 
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{io, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
+use listenfd::ListenFd;
 use tokio::{
     runtime, signal,
     signal::unix::{Signal, SignalKind},
+    sync::mpsc,
+    task,
 };
 
-use self::reload::Reloader;
 pub(super) use self::signals::ends;
+use self::{reload::Reloader, takeover::Predecessor};
 use super::{failure, load};
 use crate::{
-    config::Config,
+    config::{Config, Loaded},
     gateway::{Current, Gateway},
-    server::Server,
+    server::{End, Handles, Inherited, Server},
     sessions::Sessions,
     store::OpenError,
     telemetry::metrics::Metrics,
@@ -34,7 +39,9 @@ pub fn run(path: &Path) -> ExitCode {
     for remark in &loaded.remarks {
         tracing::warn!("{remark}");
     }
-    match block_on(serve(loaded.config, path)) {
+    // It takes variables out of the environment, so before there are other threads.
+    let passed = ListenFd::from_env();
+    match block_on(serve(loaded, path, passed)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => failure(&sentence, 1),
     }
@@ -49,10 +56,23 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, String>>) -> Re
     runtime.block_on(future)
 }
 
-async fn serve(config: Config, file: &Path) -> Result<(), String> {
-    // From here on a SIGHUP does not end the process.
-    let hangups = signal::unix::signal(SignalKind::hangup());
-    let hangups = hangups.map_err(|error| format!("SIGHUP cannot be waited for: {error}"))?;
+async fn serve(loaded: Loaded, file: &Path, passed: ListenFd) -> Result<(), String> {
+    // From here on these do not end the process.
+    let asked = Asked {
+        reload: on(SignalKind::hangup())?,
+        successor: on(SignalKind::user_defined2())?,
+    };
+    let Loaded {
+        config,
+        fingerprint,
+        ..
+    } = loaded;
+    let predecessor = Predecessor::of_this_process().map_err(unusable_sockets)?;
+    let inherited = match &predecessor {
+        Some(predecessor) => predecessor.sockets(),
+        None => Inherited::from_systemd(passed),
+    };
+    let inherited = inherited.map_err(unusable_sockets)?;
     let metrics = Arc::<Metrics>::default();
     let sessions = Sessions::open(&config, metrics.clone()).map_err(describe)?;
     // Before the first socket opens: a wrong database address should not look like a running gateway.
@@ -62,25 +82,82 @@ async fn serve(config: Config, file: &Path) -> Result<(), String> {
         .await
         .map_err(describe)?;
     warn_of_refusals(&config, &sessions);
-    let (_sender, ends) =
+    let (sender, ends) =
         ends().map_err(|error| format!("signals cannot be waited for: {error}"))?;
-    let server = Server::bind(&config)
-        .await
-        .map_err(|error| error.to_string())?;
+    let server = Server::open(&config, inherited).map_err(|error| error.to_string())?;
     let gateway = Gateway::new(config, sessions, metrics);
     gateway.start();
     let current = Arc::new(Current::new(gateway));
-    let reloader = Reloader::new(file.to_owned(), current.clone());
-    let reloading = tokio::spawn(reload_on(hangups, reloader));
+    let reloader = Reloader::new(file.to_owned(), fingerprint, current.clone());
+    let changing = tokio::spawn(change(asked, reloader, server.handles(), sender));
+    if let Some(predecessor) = predecessor {
+        // Without a predecessor there is nobody who would have to leave.
+        let _ = predecessor.ready();
+    }
+    systemd::ready();
     server.run(current, ends).await;
-    reloading.abort();
+    changing.abort();
     Ok(())
 }
 
-/// One after the other; those that come meanwhile are one.
-async fn reload_on(mut hangups: Signal, reloader: Reloader) {
-    while hangups.recv().await.is_some() {
-        reloader.reload().await;
+fn unusable_sockets(error: io::Error) -> String {
+    format!("the sockets that were handed to this process cannot be used: {error}")
+}
+
+fn on(kind: SignalKind) -> Result<Signal, String> {
+    signal::unix::signal(kind).map_err(|error| format!("signals cannot be waited for: {error}"))
+}
+
+/// Signals that ask for a change.
+struct Asked {
+    /// SIGHUP.
+    reload: Signal,
+    /// SIGUSR2.
+    successor: Signal,
+}
+
+/// Carries out changes, one after the other; the same that is asked for meanwhile is one.
+async fn change(
+    mut asked: Asked,
+    mut reloader: Reloader,
+    handles: Handles,
+    ends: mpsc::Sender<End>,
+) {
+    loop {
+        tokio::select! {
+            _ = asked.reload.recv() => {
+                systemd::reloading();
+                reloader.reload().await;
+                systemd::ready();
+            }
+            _ = asked.successor.recv() => {
+                if hand_over(handles.clone()).await {
+                    let _ = ends.send(End::HandedOver).await;
+                    return;
+                }
+            }
+            () = reloader.changed() => {}
+        }
+    }
+}
+
+async fn hand_over(handles: Handles) -> bool {
+    tracing::info!("starting another process to take over");
+    let started = task::spawn_blocking(move || takeover::start_successor(&handles)).await;
+    match started {
+        Ok(Ok(process)) => {
+            systemd::is_followed_by(process);
+            tracing::info!(process, "another process has taken over");
+            true
+        }
+        Ok(Err(why)) => {
+            tracing::error!(why, "no other process has taken over, so this one goes on");
+            false
+        }
+        Err(error) => {
+            tracing::error!(%error, "starting another process broke off, so this one goes on");
+            false
+        }
     }
 }
 

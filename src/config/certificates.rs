@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt, fs, io,
+    fmt,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -256,7 +256,11 @@ fn unfit(error: &rustls::Error) -> String {
 }
 
 fn read_chain(value: &Value<'_>, file: &Path) -> Option<Vec<CertificateDer<'static>>> {
-    let bytes = match read_small(file) {
+    let bytes = match value
+        .context
+        .files
+        .read(file, MAX_FILE, "it is larger than 1 MiB")
+    {
         Ok(bytes) => bytes,
         Err(error) => {
             value.problem(format!("{} cannot be read: {error}", file.display()), None);
@@ -272,18 +276,6 @@ fn read_chain(value: &Value<'_>, file: &Path) -> Option<Vec<CertificateDer<'stat
             None
         }
     }
-}
-
-fn read_small(file: &Path) -> io::Result<Vec<u8>> {
-    let metadata = fs::metadata(file)?;
-    // A pipe would make the start hang.
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    if metadata.len() > MAX_FILE {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
-    fs::read(file)
 }
 
 fn read_key(value: &Value<'_>, file: &str) -> Option<PrivateKeyDer<'static>> {

@@ -15,6 +15,7 @@ pub(super) const TOP: Section = Section {
     name: "",
     keys: &[
         "writes",
+        "watch",
         "shutdown_grace",
         "drain_delay",
         "listener",

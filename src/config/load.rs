@@ -66,6 +66,7 @@ impl Default for Timeouts {
 /// Reads the whole file. `None` only if a problem was reported.
 pub(super) fn read(top: &Table<'_>) -> Option<Config> {
     let writes = top.choice("writes", true, &[("on", true), ("off", false)]);
+    let watch = top.flag("watch", false);
     // Kubernetes kills 30 s after SIGTERM by default.
     let shutdown_grace = top.duration(
         "shutdown_grace",
@@ -111,6 +112,7 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
 
     Some(Config {
         digest: String::new(),
+        watch,
         writes,
         shutdown_grace,
         drain_delay,

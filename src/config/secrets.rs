@@ -2,7 +2,7 @@
 //! itself.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -125,7 +125,11 @@ pub(super) fn from_file(value: &Value<'_>) -> Option<Found> {
             origin: Origin::File(path),
         });
     }
-    let bytes = match read_small(&path) {
+    let bytes = match context.files.read(
+        &path,
+        MAX_FILE,
+        "it is larger than 64 KiB, which is no secret",
+    ) {
         Ok(bytes) => bytes,
         Err(error) => {
             value.problem(format!("{} cannot be read: {error}", path.display()), None);
@@ -141,20 +145,6 @@ pub(super) fn from_file(value: &Value<'_>) -> Option<Found> {
         secret: Some(secret),
         origin: Origin::File(path),
     })
-}
-
-fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    let metadata = fs::metadata(path)?;
-    // A pipe would make the start hang.
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    if metadata.len() > MAX_FILE {
-        return Err(io::Error::other(
-            "it is larger than 64 KiB, which is no secret",
-        ));
-    }
-    fs::read(path)
 }
 
 /// Who may write a secret's file can be the gateway; who may read it can sign as the gateway.

@@ -139,6 +139,7 @@ fn every_mistake_of_a_file_is_told_in_the_order_of_the_file() {
 fn defaults_are_the_documented_ones() {
     let Config {
         digest: _,
+        watch,
         writes,
         shutdown_grace,
         drain_delay,
@@ -157,6 +158,7 @@ fn defaults_are_the_documented_ones() {
         .config;
     let seconds = Duration::from_secs;
     assert!(writes && health.is_none() && jwks.is_none());
+    assert!(!watch);
     assert_eq!((shutdown_grace, drain_delay), (seconds(20), seconds(5)));
     assert_eq!(listeners[0].address.to_string(), "127.0.0.1:8080");
     assert_eq!(gateway.issuer, "https://shop.example");

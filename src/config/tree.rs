@@ -7,7 +7,7 @@ use std::{cell::RefCell, ffi::OsString, ops::RangeInclusive, path::Path, time::D
 
 use toml::de::{DeTable, DeValue};
 
-use super::{item::Value, keys::Section, report::Report, value::Parsed};
+use super::{files::Files, item::Value, keys::Section, report::Report, value::Parsed};
 
 /// What reading needs beside the text.
 pub(super) struct Context<'a> {
@@ -20,6 +20,8 @@ pub(super) struct Context<'a> {
     pub(super) without_secrets: bool,
     /// The environment variables that secrets were asked from, with the place of the first.
     pub(super) env_names: RefCell<Vec<(Option<usize>, String)>>,
+    /// What is read beside the text.
+    pub(super) files: Files,
 }
 
 /// A table, or the absence of one: then every key has its default.

@@ -1,7 +1,7 @@
 //! `tls` of `[upstream.X]`: how a server proves who it is, and the gateway to it.
 
 use std::{
-    fmt, fs, io,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -210,19 +210,10 @@ fn path(value: &Value<'_>) -> Option<PathBuf> {
 }
 
 fn read_file(value: &Value<'_>, path: &Path) -> Option<Vec<u8>> {
-    let read = || -> io::Result<Vec<u8>> {
-        let metadata = fs::metadata(path)?;
-        // A pipe would make the start hang.
-        if !metadata.is_file() || metadata.len() > MAX_FILE {
-            return Err(io::Error::other(
-                "it is not a file of certificates or a key",
-            ));
-        }
-        fs::read(path)
-    };
-    read()
-        .map_err(|error| {
-            value.problem(format!("{} cannot be read: {error}", path.display()), None);
-        })
-        .ok()
+    let too_large = "it is too large for a file of certificates or a key";
+    let read = value.context.files.read(path, MAX_FILE, too_large);
+    read.map_err(|error| {
+        value.problem(format!("{} cannot be read: {error}", path.display()), None);
+    })
+    .ok()
 }

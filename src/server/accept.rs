@@ -37,7 +37,7 @@ pub struct Shared {
 
 /// Serves each connection in a task of its own, until told to stop. `place` is the listener's in the configuration.
 /// With `limits.connections` of them it accepts no more: the kernel keeps those who wait.
-pub async fn accept(listener: Listener, place: usize, shared: Shared) {
+pub async fn accept(listener: Arc<Listener>, place: usize, shared: Shared) {
     let mut stages = shared.stages.clone();
     loop {
         let accepted = tokio::select! {

@@ -28,7 +28,7 @@ const CONNECTIONS: usize = 256;
 
 /// Answers until the process ends.
 pub async fn serve(
-    listener: Listener,
+    listener: Arc<Listener>,
     current: Arc<Current>,
     draining: Arc<AtomicBool>,
     stages: Stages,

@@ -11,6 +11,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -34,12 +35,23 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {cause}")]
 pub struct BindError {
-    address: Address,
+    address: String,
     cause: String,
     is_taken: bool,
 }
 
 impl BindError {
+    /// systemd has opened a socket that the configuration does not have.
+    pub(super) fn forgotten(address: &str) -> Self {
+        let cause = "systemd has opened this socket, but neither a [[listener]] nor [health] has the address, so \
+                     its clients would wait for ever. Correct ListenStream or the configuration";
+        Self {
+            address: address.to_owned(),
+            cause: cause.to_owned(),
+            is_taken: false,
+        }
+    }
+
     /// Whether another process listens there.
     pub fn is_taken(&self) -> bool {
         self.is_taken
@@ -62,7 +74,7 @@ pub struct SocketFile {
     /// Device and inode: another process may have put its own socket there meanwhile.
     identity: (u64, u64),
     /// Whether another process listens on it.
-    stays: bool,
+    stays: AtomicBool,
 }
 
 impl SocketFile {
@@ -71,14 +83,14 @@ impl SocketFile {
         Ok(Self {
             path: path.to_owned(),
             identity: (metadata.dev(), metadata.ino()),
-            stays: false,
+            stays: AtomicBool::new(false),
         })
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.stays {
+        if self.stays.load(Ordering::Relaxed) {
             return;
         }
         let metadata = fs::symlink_metadata(&self.path);
@@ -118,9 +130,9 @@ impl Listener {
     }
 
     /// Leaves the file of a Unix socket in its place when this is dropped, because another process listens on it.
-    pub fn leave_file(&mut self) {
+    pub fn leave_file(&self) {
         if let Self::Unix(_, Some(file)) = self {
-            file.stays = true;
+            file.stays.store(true, Ordering::Relaxed);
         }
     }
 
@@ -196,7 +208,7 @@ pub fn bind(address: &Address) -> Result<Listener, BindError> {
             _ => error.to_string(),
         };
         BindError {
-            address: address.clone(),
+            address: address.to_string(),
             cause,
             is_taken: error.kind() == io::ErrorKind::AddrInUse,
         }
@@ -297,7 +309,7 @@ mod tests {
         assert!(path.exists());
 
         drop(other);
-        let mut handed_over = bind(&address).unwrap();
+        let handed_over = bind(&address).unwrap();
         handed_over.leave_file();
         drop(handed_over);
         assert!(path.exists());

@@ -487,7 +487,9 @@ fn sigterm_lets_requests_under_way_end() {
     });
     let database = Database::sqlite();
     let key = database.login(json!({}));
-    let mut gateway = Gateway::before(&database, &app).start();
+    let mut gateway = Gateway::before(&database, &app)
+        .top("drain_delay = '0s'")
+        .start();
     let mut client = gateway.get("/").session(&key).begin();
     gate.wait_for(1);
     gateway.process.signal("TERM");

@@ -1,51 +1,97 @@
 //! Reading the configuration again while requests are served. A bad file changes nothing.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{future, path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::task;
+use tokio::{task, time::sleep};
 
 use super::{FIRST_CONTACT, describe, warn_of_refusals};
 use crate::{
-    config::{Address, Config, LoadOptions, Loaded},
+    config::{Address, Config, Fingerprint, LoadOptions, Loaded, Reading},
     gateway::Current,
 };
+
+/// How often a file is looked at with `watch`.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Puts what the file says into force.
 #[derive(Debug)]
 pub struct Reloader {
     file: PathBuf,
     current: Arc<Current>,
+    /// Of the files that were last put into force, or refused.
+    known: Fingerprint,
+    /// Of those that were found otherwise, once.
+    found: Option<Fingerprint>,
 }
 
 impl Reloader {
-    /// Reads this file and changes what is current.
-    pub fn new(file: PathBuf, current: Arc<Current>) -> Self {
-        Self { file, current }
+    /// Reads this file and changes what is current, which was read from files with this fingerprint.
+    pub fn new(file: PathBuf, known: Fingerprint, current: Arc<Current>) -> Self {
+        Self {
+            file,
+            current,
+            known,
+            found: None,
+        }
     }
 
     /// Reads the file and puts it into force, wholly or not at all. What became of it is logged and counted.
-    pub async fn reload(&self) {
+    pub async fn reload(&mut self) {
+        match self.read().await {
+            Ok(reading) => self.put_into_force(reading).await,
+            Err(error) => self.refuse(vec![error]),
+        }
+    }
+
+    /// With `watch`, looks after a while whether the files are others than those in force, and reloads if so. They
+    /// must be the same at two looks: a file half written can be valid. Without `watch` it never ends.
+    pub async fn changed(&mut self) {
+        if !self.current.load().config().watch {
+            return future::pending().await;
+        }
+        sleep(LOOK_EVERY).await;
+        // All of them are read to know whether they have changed: what was compared is then what is loaded.
+        let Ok(reading) = self.read().await else {
+            return;
+        };
+        if reading.fingerprint == self.known {
+            self.found = None;
+        } else if self.found == Some(reading.fingerprint) {
+            self.put_into_force(reading).await;
+        } else {
+            self.found = Some(reading.fingerprint);
+        }
+    }
+
+    async fn read(&self) -> Result<Reading, String> {
         let file = self.file.clone();
         // Files may lie on a slow disk, and a large one takes its time.
         let reading = task::spawn_blocking(move || {
             let environment = |name: &str| std::env::var_os(name);
-            Config::load(&file, &environment, LoadOptions::default())
+            Config::read(&file, &environment, LoadOptions::default())
         });
-        let loaded = match reading.await {
-            Ok(Ok(loaded)) => loaded,
-            Ok(Err(problems)) => {
-                return self.refuse(problems.iter().map(ToString::to_string).collect());
-            }
-            Err(error) => return self.refuse(vec![format!("reading broke off: {error}")]),
+        reading
+            .await
+            .map_err(|error| format!("reading broke off: {error}"))
+    }
+
+    async fn put_into_force(&mut self, reading: Reading) {
+        self.known = reading.fingerprint;
+        self.found = None;
+        let applied = match reading.result {
+            Ok(loaded) => self.apply(loaded).await,
+            Err(problems) => Err(problems.iter().map(ToString::to_string).collect()),
         };
-        if let Err(sentences) = self.apply(loaded).await {
+        if let Err(sentences) = applied {
             self.refuse(sentences);
         }
     }
 
     /// Puts a configuration that was read into force.
     async fn apply(&self, loaded: Loaded) -> Result<(), Vec<String>> {
-        let Loaded { config, remarks } = loaded;
+        let Loaded {
+            config, remarks, ..
+        } = loaded;
         let before = self.current.load();
         self.check_sockets(before.config(), &config)?;
         let one = |sentence: String| vec![format!("{}: {sentence}", self.file.display())];
@@ -89,7 +135,7 @@ impl Reloader {
         };
         Err(vec![format!(
             "{}: {changed} cannot be changed by a reload, so nothing of this file is in force; restart the \
-             gateway",
+             gateway, with SIGUSR2 nothing is lost",
             self.file.display()
         )])
     }

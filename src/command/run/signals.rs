@@ -7,6 +7,7 @@ use tokio::{
     sync::mpsc,
 };
 
+use super::systemd;
 use crate::server::End;
 
 /// What SIGTERM and SIGINT ask for from now on. Each second one means at once.
@@ -28,6 +29,7 @@ pub fn ends() -> io::Result<(mpsc::Sender<End>, mpsc::Receiver<End>)> {
                 _ = interrupted.recv() => End::Close,
             };
             let end = if is_first { end } else { End::Now };
+            systemd::stopping();
             is_first = false;
             if signals.send(end).await.is_err() {
                 return;

@@ -66,7 +66,9 @@ fn an_answer_that_does_not_wait_for_the_upload_ends_it() {
     let app = stalled(&gate, |mut stream| {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 5\r\n\r\nearly")
     });
-    let mut gateway = gateway(&app).top("shutdown_grace = '10m'").start();
+    let mut gateway = gateway(&app)
+        .top("shutdown_grace = '10m'\ndrain_delay = '0s'")
+        .start();
     let before = sockets(&gateway);
     let mut clients: Vec<_> = (0..AT_ONCE).map(|_| upload(&gateway)).collect();
     for client in &mut clients {

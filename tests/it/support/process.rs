@@ -1,7 +1,7 @@
 //! A program that runs beside the test, and what it prints.
 
 use std::{
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader, Read, Write as _},
     net::SocketAddr,
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -15,7 +15,7 @@ pub struct Process {
     child: Child,
     output: Arc<Output>,
     /// The helpers written in Python end when this closes, even if the test is killed.
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
 }
 
 /// Standard output and error, line by line as they came.
@@ -40,7 +40,7 @@ impl Process {
         Self {
             child,
             output,
-            _stdin: stdin,
+            stdin,
         }
     }
 
@@ -78,6 +78,12 @@ impl Process {
         // Asked for when a test has failed, perhaps in here.
         let lines = self.output.lines.lock();
         lines.unwrap_or_else(PoisonError::into_inner).join("\n")
+    }
+
+    /// Writes a line to its standard input.
+    pub fn say(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().unwrap();
+        stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     pub fn id(&self) -> u32 {
