@@ -124,6 +124,11 @@ impl Gateway {
         tunnels: Tunnels,
         opened: impl Fn(&config::Upstream) -> Arc<Upstream>,
     ) -> Self {
+        for certificate in config.certificates() {
+            let file = certificate.file.display().to_string();
+            let expiry = metrics.certificate_expiry.of(&[&file]);
+            expiry.set(certificate.not_after);
+        }
         let behind = |upstream: &config::Upstream| Behind {
             upstream: opened(upstream),
             injector: Injector::new(upstream, &config.gateway, metrics),

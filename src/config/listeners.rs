@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    certificates::{self, Certificates},
+    Config,
+    certificates::{self, Certificate, Certificates},
     item::Value,
     keys,
     tree::Table,
@@ -87,6 +88,17 @@ impl Value<'_> {
             return None;
         }
         Some(Address::Unix(path))
+    }
+}
+
+impl Config {
+    /// The certificates of all listeners.
+    pub fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        let tls = self
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.tls.as_ref());
+        tls.flat_map(Certificates::all)
     }
 }
 

@@ -23,6 +23,7 @@ mod keys;
 mod layers;
 mod library;
 mod limits;
+mod listening;
 mod metrics;
 mod monitoring;
 mod outage;

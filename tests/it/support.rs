@@ -15,6 +15,7 @@ pub mod process;
 pub mod python_upstream;
 pub mod rows;
 pub mod scene;
+pub mod tls;
 pub mod token;
 pub mod upstream;
 pub mod websocket;
@@ -32,6 +33,7 @@ pub use self::{
     process::Process,
     python_upstream::PythonUpstream,
     scene::Scene,
+    tls::{Certificate, H2},
     upstream::{Gate, Reply, Seen, Upstream, reply},
 };
 

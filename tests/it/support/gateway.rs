@@ -103,6 +103,18 @@ impl Gateway {
         (count("done"), count("refused"))
     }
 
+    /// All addresses on which it serves clients, when there are so many.
+    pub fn addresses(&self, count: usize) -> Vec<String> {
+        eventually("it listens", || {
+            let log = self.log();
+            let lines = log
+                .lines()
+                .filter_map(|line| line.split_once("listening on "));
+            let found: Vec<String> = lines.map(|(_, address)| address.to_owned()).collect();
+            (found.len() == count).then_some(found)
+        })
+    }
+
     /// What it printed so far.
     pub fn log(&self) -> String {
         self.process.output()
@@ -126,6 +138,8 @@ impl Served for Health {
 pub struct Setup {
     top: String,
     listener: String,
+    /// What else is said of listeners.
+    listener_lines: String,
     sections: BTreeMap<String, String>,
     routes: Vec<String>,
     environment: BTreeMap<String, OsString>,
@@ -140,6 +154,7 @@ impl Setup {
         Self {
             top: String::new(),
             listener: "127.0.0.1:0".to_owned(),
+            listener_lines: String::new(),
             sections: BTreeMap::new(),
             routes: Vec::new(),
             environment: BTreeMap::new(),
@@ -180,6 +195,12 @@ impl Setup {
     /// Listens here.
     pub fn listen(mut self, address: &str) -> Self {
         self.listener = address.to_owned();
+        self
+    }
+
+    /// Adds lines to the listener; more `[[listener]]` may follow in them.
+    pub fn listener(mut self, lines: &str) -> Self {
+        self.listener_lines.push_str(&format!("{lines}\n"));
         self
     }
 
@@ -251,8 +272,8 @@ impl Setup {
     /// The text of `gateway.toml`.
     pub fn text(&self) -> String {
         let mut text = format!(
-            "{}\n[[listener]]\naddress = '{}'\n",
-            self.top, self.listener
+            "{}\n[[listener]]\naddress = '{}'\n{}",
+            self.top, self.listener, self.listener_lines
         );
         for (name, lines) in &self.sections {
             text.push_str(&format!("\n[{name}]\n{lines}"));
