@@ -10,6 +10,7 @@ mod bounded;
 mod changes;
 mod commands;
 mod concurrency;
+mod corpus;
 mod databases;
 mod demo;
 mod django;

@@ -6,6 +6,7 @@
 
 pub mod database;
 pub mod django;
+pub mod frames;
 pub mod gateway;
 pub mod http;
 pub mod mariadb_server;

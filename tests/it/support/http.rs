@@ -135,8 +135,13 @@ impl Connection {
     }
 
     pub fn try_answer(&mut self, method: &str) -> std::io::Result<Answer> {
-        let mut answer = self.head()?;
-        if method == "HEAD" || answer.status == 204 || answer.status == 304 {
+        let head = self.head()?;
+        self.rest_of(head, method)
+    }
+
+    /// Reads what follows a head.
+    pub fn rest_of(&mut self, mut answer: Answer, method: &str) -> std::io::Result<Answer> {
+        if method == "HEAD" || answer.status < 200 || answer.status == 204 || answer.status == 304 {
             return Ok(answer);
         }
         match body(&mut self.stream, &answer.fields)? {

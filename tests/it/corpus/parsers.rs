@@ -1,0 +1,94 @@
+//! What the gateway lets through, as real servers read it: Node's parser, and a WSGI server.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::h1::{answers, cases, gateway};
+use crate::support::{Answer, Process, Release, Served};
+
+/// A server that prints each request as a line of JSON.
+struct Parser {
+    process: Process,
+    address: std::net::SocketAddr,
+}
+
+impl Parser {
+    fn start(command: &mut Command) -> Self {
+        let process = Process::start(command.env("PYTHONDONTWRITEBYTECODE", "1"));
+        let address = process.address_after("listening on ");
+        Self { process, address }
+    }
+
+    /// Method, path and body of each request.
+    fn requests(&self) -> Vec<String> {
+        let output = self.process.output();
+        let lines = output
+            .lines()
+            .filter_map(|line| line.strip_prefix("request "));
+        let told = |line: &str| {
+            let request: Value = serde_json::from_str(line).unwrap();
+            let text = |name: &str| request[name].as_str().unwrap().to_owned();
+            format!("{} {} {}", text("method"), text("path"), text("body"))
+        };
+        lines.map(told).collect()
+    }
+}
+
+impl Served for Parser {
+    fn address(&self) -> std::net::SocketAddr {
+        self.address
+    }
+}
+
+const NODE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/upstream/reads.mjs");
+const WSGI: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/upstream/reads.py");
+
+#[test]
+fn node_reads_what_passes_as_the_gateway_did() {
+    read_alike(
+        &Parser::start(Command::new("node").arg(NODE)),
+        &["BREW", "GET_", "G!"],
+    );
+}
+
+#[test]
+fn a_wsgi_server_reads_what_passes_as_the_gateway_did() {
+    let parser = Parser::start(Command::new(Release::V52.python()).arg(WSGI));
+    read_alike(&parser, &[]);
+}
+
+/// Sends every case that reaches an upstream whole; `unknown` methods may be refused.
+fn read_alike(parser: &Parser, unknown: &[&str]) {
+    let gateway = gateway(parser);
+    let mut failures = Vec::new();
+    for case in cases() {
+        let seen = &case.outcome.seen;
+        let refuses = unknown
+            .iter()
+            .any(|method| seen.iter().any(|line| line.starts_with(method)));
+        if seen.is_empty() || refuses || seen.iter().any(|line| line.ends_with("(cut)")) {
+            continue;
+        }
+        let before = parser.requests().len();
+        let answers = answers(&gateway, &case);
+        let passed = |answer: &&Answer| answer.status == 200 && answer.code().is_none();
+        let passed = answers.iter().filter(passed).count();
+        let after = parser.requests().split_off(before);
+        let expected: Vec<String> = seen.iter().map(|line| as_read(line)).collect();
+        if after != expected || passed != seen.len() {
+            failures.push(format!("{}: {after:?} instead of {expected:?}", case.name));
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// Method, target and body of a line of the corpus.
+fn as_read(line: &str) -> String {
+    let mut words = line.split(' ');
+    let (method, target) = (words.next().unwrap(), words.next().unwrap());
+    let body = line.split_once(" \"").map_or("", |(_, body)| {
+        body.rsplit_once('"').map_or("", |(body, _)| body)
+    });
+    format!("{method} {target} {body}")
+}
