@@ -16,8 +16,8 @@ pub(super) const TOP: Section = Section {
     keys: &[
         "writes",
         "watch",
-        "shutdown_grace",
         "drain_delay",
+        "shutdown_grace",
         "listener",
         "health",
         "gateway",

@@ -284,6 +284,8 @@ fn defaults_are_the_documented_ones() {
 fn every_key_can_be_set() {
     let text = r#"
 writes = "off"
+watch = true
+drain_delay = "1s"
 shutdown_grace = "0s"
 [[listener]]
 address = "127.0.0.1:0"

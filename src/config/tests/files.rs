@@ -135,7 +135,7 @@ fn every_key_is_documented() {
             .filter_map(|line| line.strip_prefix("| `"));
         rows.filter_map(|row| row.split('`').next()).collect()
     };
-    assert_eq!(documented("The top of the file"), keys::TOP.keys[..2]);
+    assert_eq!(documented("The top of the file"), keys::TOP.keys[..4]);
     for of in keys::ALL
         .into_iter()
         .filter(|section| section.name.starts_with('['))
