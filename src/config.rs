@@ -76,6 +76,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `[health] address`.
     pub health: Option<Address>,
+    /// `[admin] address`: the status page, for this machine only.
+    pub admin: Option<Address>,
     /// `[health] jwks`: the path of the public keys; `None` without `[gateway] signing`.
     pub jwks: Option<String>,
     /// `[gateway]`.

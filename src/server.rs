@@ -1,6 +1,7 @@
 //! Sockets: bind, accept, serve, drain.
 
 mod accept;
+mod admin;
 mod arrive;
 mod connection;
 mod exchange;
@@ -64,6 +65,7 @@ pub enum End {
 pub struct Server {
     listeners: Vec<Arc<Listener>>,
     health: Option<Arc<Listener>>,
+    admin: Option<Arc<Listener>>,
     handles: Handles,
 }
 
@@ -96,13 +98,15 @@ impl Server {
         let listeners = config.listeners.iter();
         let listeners = listeners.map(|listener| open(&listener.address));
         let listeners = listeners.collect::<Result<_, _>>()?;
-        let health = config.health.as_ref().map(open).transpose()?;
+        let health = config.health.as_ref().map(&mut open).transpose()?;
+        let admin = config.admin.as_ref().map(open).transpose()?;
         if let Some(address) = inherited.forgotten() {
             return Err(BindError::forgotten(address));
         }
         Ok(Self {
             listeners,
             health,
+            admin,
             handles: Handles(handles),
         })
     }
@@ -123,12 +127,25 @@ impl Server {
     /// Serves until told to end, and then until everything has come to its end.
     pub async fn run(self, current: Arc<Current>, mut ends: mpsc::Receiver<End>) {
         let Self {
-            listeners, health, ..
+            listeners,
+            health,
+            admin,
+            ..
         } = self;
         let stage = watch::Sender::new(Stage::Serving);
         // Each connection holds a sender; when all are gone, so are the connections.
         let (alive, all_gone) = mpsc::channel::<()>(1);
         let draining = Arc::new(AtomicBool::new(false));
+        let admin = admin.map(|listener| {
+            announce("status page", &listener);
+            let (current, draining) = (current.clone(), draining.clone());
+            tokio::spawn(admin::serve(
+                listener,
+                current,
+                draining,
+                Stages::of(&stage),
+            ))
+        });
         let health = health.map(|listener| {
             announce("health", &listener);
             let stages = Stages::of(&stage);
@@ -164,8 +181,8 @@ impl Server {
             match end {
                 End::Leave => leave(&stage, &current).await,
                 End::HandedOver => {
-                    if let Some(health) = health {
-                        health.abort();
+                    for task in health.into_iter().chain(admin) {
+                        task.abort();
                     }
                     tracing::info!("another process serves new connections");
                     stage.send_replace(Stage::Closing);

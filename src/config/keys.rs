@@ -20,6 +20,7 @@ pub(super) const TOP: Section = Section {
         "shutdown_grace",
         "listener",
         "health",
+        "admin",
         "gateway",
         "limits",
         "timeouts",
@@ -40,6 +41,10 @@ pub(super) const LISTENER: Section = Section {
 pub(super) const HEALTH: Section = Section {
     name: "[health]",
     keys: &["address", "jwks"],
+};
+pub(super) const ADMIN: Section = Section {
+    name: "[admin]",
+    keys: &["address"],
 };
 pub(super) const GATEWAY: Section = Section {
     name: "[gateway]",
@@ -229,10 +234,11 @@ pub(super) const SECRET: Section = Section {
 };
 
 /// The sections that the file is made of; what a misplaced key is looked up in.
-pub(super) const ALL: [&Section; 19] = [
+pub(super) const ALL: [&Section; 20] = [
     &TOP,
     &LISTENER,
     &HEALTH,
+    &ADMIN,
     &GATEWAY,
     &LIMITS,
     &TIMEOUTS,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Algorithm, Config, Gateway, Limits, Timeouts,
+    Address, Algorithm, Config, Gateway, Limits, Listener, Timeouts,
     item::Value,
     keys, listeners, log, routes, signing, site,
     tree::Table,
@@ -80,6 +80,11 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
         .value("address")
         .and_then(|value| value.address());
     let listeners = listeners::read(top, health.as_ref());
+    let admin = read_admin(
+        &top.table("admin", &keys::ADMIN),
+        health.as_ref(),
+        &listeners,
+    );
     let gateway_table = top.table("gateway", &keys::GATEWAY);
     let (signing, mut own_keys) = signing::read(&gateway_table);
     let jwks = signing::read_jwks(&health_table, own_keys.can_sign);
@@ -118,6 +123,7 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
         drain_delay,
         listeners,
         health,
+        admin,
         jwks,
         gateway: gateway?,
         limits,
@@ -127,6 +133,34 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
         upstreams: upstreams.into_iter().map(|entry| entry.upstream).collect(),
         routes,
     })
+}
+
+/// The status page is for people on this machine: no password keeps others from it.
+fn read_admin(
+    table: &Table<'_>,
+    health: Option<&Address>,
+    listeners: &[Listener],
+) -> Option<Address> {
+    let value = table.value("address")?;
+    let address = value.address()?;
+    if let Address::Tcp(tcp) = &address
+        && !tcp.ip().is_loopback()
+    {
+        let why = format!(
+            "{tcp} is not on this machine's loopback, and the page asks nobody who they are"
+        );
+        let suggestion = "such as \"127.0.0.1:9901\", or \"unix:/run/session-gateway/admin.sock\"";
+        value.problem(why, Some(suggestion.to_owned()));
+    }
+    let is_any_port = matches!(&address, Address::Tcp(tcp) if tcp.port() == 0);
+    let mut others = listeners
+        .iter()
+        .map(|listener| &listener.address)
+        .chain(health);
+    if !is_any_port && others.any(|other| *other == address) {
+        value.problem(format!("{address} is given twice"), None);
+    }
+    Some(address)
 }
 
 fn read_gateway(table: &Table<'_>, signing: signing::Keys) -> Option<Gateway> {

@@ -145,6 +145,7 @@ fn defaults_are_the_documented_ones() {
         drain_delay,
         listeners,
         health,
+        admin,
         jwks,
         gateway,
         limits,
@@ -157,7 +158,7 @@ fn defaults_are_the_documented_ones() {
         .expect("a good file")
         .config;
     let seconds = Duration::from_secs;
-    assert!(writes && health.is_none() && jwks.is_none());
+    assert!(writes && health.is_none() && admin.is_none() && jwks.is_none());
     assert!(!watch);
     assert_eq!((shutdown_grace, drain_delay), (seconds(20), seconds(5)));
     assert_eq!(listeners[0].address.to_string(), "127.0.0.1:8080");
@@ -294,6 +295,8 @@ redirect_to_https = 443
 address = "[::1]:0"
 tls = [CERTIFICATE]
 proxy_protocol = true
+[admin]
+address = "127.0.0.1:9901"
 [health]
 address = "0.0.0.0:8081"
 jwks = "/keys.json"

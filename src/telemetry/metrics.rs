@@ -25,6 +25,7 @@ pub use self::{
         Cached, Change, Class, Extension, Label, Lookup, Overstayed, Pool, Protocol, Refused,
         Reload, Scrubbed, TlsFailure, Withheld,
     },
+    process::Process,
 };
 use super::access;
 use crate::error::Code;
@@ -354,6 +355,12 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = text::encode(&mut text, &self.registry);
         text
+    }
+
+    /// What the operating system says of this process, now.
+    pub fn process(&self) -> Process {
+        self.process.measure();
+        self.process.told()
     }
 
     /// What is counted of a route with this name; the same for the same name, so that a reload goes on counting.

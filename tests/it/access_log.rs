@@ -273,7 +273,8 @@ fn a_valid_trace_context_passes_from_anybody_and_an_invalid_one_does_not() {
 fn a_log_that_nobody_reads_holds_up_no_request_and_what_is_left_out_is_counted() {
     const REQUESTS: usize = 6_000;
     let app = Upstream::start();
-    let setup = Gateway::over(&Database::sqlite())
+    let database = Database::sqlite();
+    let setup = Gateway::over(&database)
         .upstream("app", &app)
         .route("path = '/app'\nupstream = 'app'");
     let folder = tempfile::tempdir().unwrap();
@@ -285,7 +286,7 @@ fn a_log_that_nobody_reads_holds_up_no_request_and_what_is_left_out_is_counted()
     let mut log = BufReader::new(process.stderr.take().unwrap());
     let mut address_after = |text: &str| loop {
         let mut line = String::new();
-        log.read_line(&mut line).unwrap();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it has ended");
         if let Some((_, address)) = line.trim_end().split_once(text) {
             break address.parse::<std::net::SocketAddr>().unwrap();
         }

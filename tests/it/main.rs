@@ -38,6 +38,7 @@ mod roles;
 mod rolling;
 mod rotation;
 mod secrets;
+mod status_page;
 mod support;
 mod tokens;
 mod tunnels;

@@ -130,6 +130,8 @@ impl Reloader {
             "an address of [[listener]]"
         } else if before.health != after.health {
             "the address in [health]"
+        } else if before.admin != after.admin {
+            "the address in [admin]"
         } else {
             return Ok(());
         };

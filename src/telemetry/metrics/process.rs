@@ -20,9 +20,26 @@ use super::gauge;
 /// Measured when it is asked for.
 #[derive(Debug)]
 pub(super) struct ProcessMetrics {
+    start: Gauge,
     cpu_seconds: Counter<f64, AtomicU64>,
+    most_files: Gauge,
     resident_bytes: Gauge,
     open_files: Gauge,
+}
+
+/// What is known of this process. What the system does not say is 0.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    /// When it began; Unix time, seconds.
+    pub started: i64,
+    /// CPU time.
+    pub cpu_seconds: f64,
+    /// Resident memory.
+    pub resident_bytes: i64,
+    /// Open files and sockets.
+    pub open_files: i64,
+    /// Most of them.
+    pub most_files: i64,
 }
 
 impl ProcessMetrics {
@@ -46,7 +63,9 @@ impl ProcessMetrics {
         let limit = getrlimit(Resource::Nofile).current;
         most_files.set(limit.map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX)));
         Self {
+            start,
             cpu_seconds,
+            most_files,
             resident_bytes: gauge(
                 registry,
                 "process_resident_memory_bytes",
@@ -57,6 +76,17 @@ impl ProcessMetrics {
                 "process_open_fds",
                 "Files and sockets that it has open",
             ),
+        }
+    }
+
+    /// What was measured last.
+    pub(super) fn told(&self) -> Process {
+        Process {
+            started: self.start.get(),
+            cpu_seconds: self.cpu_seconds.get(),
+            resident_bytes: self.resident_bytes.get(),
+            open_files: self.open_files.get(),
+            most_files: self.most_files.get(),
         }
     }
 
