@@ -32,6 +32,7 @@ use tokio::{
 use self::{
     accept::{Shared, accept},
     listen::announce,
+    places::Places,
     stage::{Stage, Stages},
 };
 pub use self::{
@@ -171,7 +172,7 @@ impl Server {
         // Nobody can end it who is not there.
         let end = ends.recv().await.unwrap_or(End::Now);
         let under_way = UnderWay {
-            connections: shared.alive.downgrade(),
+            connections: shared.places.clone(),
             all_gone,
             changes: current.load().sessions().store().under_way().clone(),
         };
@@ -229,7 +230,7 @@ async fn at_once(ends: &mut mpsc::Receiver<End>) {
 
 /// What a server waits for at its end.
 struct UnderWay {
-    connections: mpsc::WeakSender<()>,
+    connections: Arc<Places>,
     all_gone: mpsc::Receiver<()>,
     changes: store::UnderWay,
 }
@@ -245,7 +246,7 @@ impl UnderWay {
         if timeout(LAST_CLOSE, self.nothing()).await.is_ok() {
             return tracing::info!("shut down; idle connections were closed");
         }
-        let (connections, changes) = (self.connections.strong_count(), self.changes.count());
+        let (connections, changes) = (self.connections.taken(), self.changes.count());
         tracing::warn!(
             connections,
             changes,

@@ -22,6 +22,7 @@ def main():
         child = os.fork()
         if child == 0:
             os.dup2(listener.fileno(), 3)
+            os.set_inheritable(3, True)
             environment = dict(os.environ, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
             os.execvpe(sys.argv[1], sys.argv[1:], environment)
         running[:] = [child]
