@@ -32,7 +32,6 @@ use tokio::{
 use self::{
     accept::{Shared, accept},
     listen::announce,
-    places::Places,
     stage::{Stage, Stages},
 };
 pub use self::{
@@ -41,12 +40,14 @@ pub use self::{
 };
 use crate::{
     config::{Address, Config},
-    gateway::Current,
-    store,
+    gateway::{Current, Ending, Gateway},
 };
 
 /// How long connections without a request may take to close.
 const LAST_CLOSE: Duration = Duration::from_millis(250);
+
+/// How long before the end of the grace tunnels are asked to close.
+const TUNNELS_CLOSE: Duration = Duration::from_secs(5);
 
 /// How a server is told to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,11 +172,9 @@ impl Server {
 
         // Nobody can end it who is not there.
         let end = ends.recv().await.unwrap_or(End::Now);
-        let under_way = UnderWay {
-            connections: shared.places.clone(),
-            all_gone,
-            changes: current.load().sessions().store().under_way().clone(),
-        };
+        // These go from one gateway to the next: what is under way in an earlier one counts too.
+        let last = current.load();
+        let under_way = UnderWay { last, all_gone };
         drop(shared);
         draining.store(end != End::HandedOver, Ordering::Relaxed);
         let ending = async {
@@ -190,6 +189,7 @@ impl Server {
                 }
                 End::Close => {
                     stage.send_replace(Stage::Ending);
+                    current.load().tunnels().close_all(Ending::Restart);
                 }
                 End::Now => return,
             }
@@ -230,32 +230,37 @@ async fn at_once(ends: &mut mpsc::Receiver<End>) {
 
 /// What a server waits for at its end.
 struct UnderWay {
-    connections: Arc<Places>,
+    last: Arc<Gateway>,
     all_gone: mpsc::Receiver<()>,
-    changes: store::UnderWay,
 }
 
 impl UnderWay {
     /// Waits for the end of everything, at most for the grace, and says what was cut off.
     async fn come_to_an_end(mut self, stage: &watch::Sender<Stage>, grace: Duration) {
-        if timeout(grace, self.nothing()).await.is_ok() {
+        let goodbyes = TUNNELS_CLOSE.min(grace / 2);
+        if timeout(grace - goodbyes, self.nothing()).await.is_ok() {
             return tracing::info!("shut down");
+        }
+        // A WebSocket may stay open for days; its close frame is in time within the grace.
+        self.last.tunnels().close_all(Ending::Restart);
+        if timeout(goodbyes, self.nothing()).await.is_ok() {
+            return tracing::info!("shut down; tunnels were closed");
         }
         // What now still waits for a request has waited long enough.
         stage.send_replace(Stage::Ending);
         if timeout(LAST_CLOSE, self.nothing()).await.is_ok() {
             return tracing::info!("shut down; idle connections were closed");
         }
-        let (connections, changes) = (self.connections.taken(), self.changes.count());
         tracing::warn!(
-            connections,
-            changes,
+            requests = self.last.in_flight(),
+            tunnels = self.last.tunnels().count(),
+            changes = self.last.sessions().store().under_way().count(),
             "shutdown_grace is over: what was still under way was cut off"
         );
     }
 
     async fn nothing(&mut self) {
         self.all_gone.recv().await;
-        self.changes.none().await;
+        self.last.sessions().store().under_way().none().await;
     }
 }

@@ -48,11 +48,6 @@ impl Places {
         }
     }
 
-    /// How many connections there are.
-    pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
-    }
-
     fn addresses(&self) -> std::sync::MutexGuard<'_, HashMap<IpAddr, usize>> {
         self.by_address
             .lock()

@@ -9,7 +9,10 @@ use std::{
 use serde_json::json;
 
 use crate::support::{
-    Connection, Database, Gate, Gateway, Served as _, Upstream, eventually, gateway::Setup, reply,
+    Connection, Database, Gate, Gateway, Served as _, Upstream, eventually,
+    gateway::Setup,
+    reply,
+    websocket::{WebSockets, closed, handshake, masked, next_frame, opened},
 };
 
 fn setup(app: &Upstream, drain_delay: &str, shutdown_grace: &str) -> Setup {
@@ -113,7 +116,7 @@ fn what_is_cut_at_the_end_of_the_grace_is_told() {
         .lines()
         .find(|line| line.contains("shutdown_grace is over"));
     assert!(
-        cut.is_some_and(|line| line.contains("connections=2")),
+        cut.is_some_and(|line| line.contains("requests=2 tunnels=0")),
         "{log}"
     );
 }
@@ -181,4 +184,29 @@ fn connections_that_wait_to_be_accepted_are_served_before_the_socket_closes() {
     takes_no_connections(&gateway);
     ask(&mut waiting, &gateway, Some("close"));
     assert_eq!(gateway.process.wait().code(), Some(0));
+}
+
+#[test]
+fn a_tunnel_is_part_of_the_drain_and_gets_its_close_frame_within_the_grace() {
+    let server = WebSockets::echo();
+    for (signal, grace) in [("TERM", "2s"), ("INT", "10m")] {
+        let mut gateway = Gateway::alone(&server)
+            .top(&format!("drain_delay = '0s'\nshutdown_grace = '{grace}'"))
+            .start();
+        let mut socket = opened(&handshake(gateway.get("/")));
+        gateway.process.signal(signal);
+        takes_no_connections(&gateway);
+        if signal == "TERM" {
+            socket.write(&masked(1, true, b"still here")).unwrap();
+            let (opcode, payload) = next_frame(socket.reader()).unwrap();
+            assert_eq!((opcode, &*payload), (1, &b"still here"[..]));
+        }
+        assert_eq!(
+            closed(socket.reader()),
+            (1012, "service restart".to_owned())
+        );
+        drop(socket);
+        assert_eq!(gateway.process.wait().code(), Some(0));
+        assert!(!gateway.log().contains("cut off"), "{}", gateway.log());
+    }
 }
