@@ -40,6 +40,8 @@ pub struct Arrived {
 pub enum Rejected {
     /// The client has left.
     Left,
+    /// It has not begun to speak HTTP in time.
+    Late,
     /// No whole PROXY protocol header came in time, or none at all.
     NoProxyHeader,
     /// The handshake failed.
@@ -171,7 +173,8 @@ pub async fn speaks_h2(socket: &mut Socket, deadline: Instant) -> Result<bool, R
             // hyper has an answer to the beginning of a request.
             Ok(Ok(0)) => break,
             Ok(Ok(read)) => length += read,
-            Ok(Err(_)) | Err(_) => return Err(Rejected::Left),
+            Ok(Err(_)) => return Err(Rejected::Left),
+            Err(_) => return Err(Rejected::Late),
         }
     }
     socket.unread(&seen[..length]);

@@ -70,7 +70,6 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
     let limits = gateway.config().limits.clone();
     let (arrived, open) = match arrive(socket, open, place, &gateway).await {
         Ok(arrived) => arrived,
-        Err(Rejected::Left) => return,
         Err(rejected) => return count(&rejected, &gateway),
     };
     let Arrived {
@@ -91,7 +90,7 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
             };
             match spoken {
                 Ok(is_h2) => is_h2,
-                Err(_) => return,
+                Err(rejected) => return count(&rejected, &gateway),
             }
         }
     };
@@ -197,6 +196,7 @@ fn count(rejected: &Rejected, gateway: &Gateway) {
     let metrics = gateway.metrics();
     match rejected {
         Rejected::Left => {}
+        Rejected::Late => metrics.connections_overdue.count(Overstayed::Head),
         Rejected::NoProxyHeader => {
             metrics.connections_refused.count(Refused::NoProxyHeader);
             tracing::debug!("a connection had no PROXY protocol header");

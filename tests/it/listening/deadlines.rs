@@ -73,7 +73,7 @@ fn edge_18_slow_heads_are_each_closed_in_time_and_others_are_served() {
     assert!(app.seen().iter().all(|seen| seen.field("x-slow").is_none()));
     let counted = metrics(&gateway);
     assert!(
-        counted["connections_overdue_total{deadline=\"head\"}"] >= 100.0,
+        counted["connections_overdue_total{deadline=\"head\"}"] == 200.0,
         "{counted:?}"
     );
 }
