@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    future::Future,
     pin::Pin,
     sync::{
         Arc,
@@ -31,6 +32,18 @@ pub enum BodyError {
     /// Silence for longer than allowed.
     #[error("the body made no progress in time")]
     Idle,
+    /// Whoever gets it may not have it any more.
+    #[error("the body was cut off: its reader may not have it any more")]
+    Cut,
+}
+
+/// How a body is ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// As if it were the end.
+    Cleanly,
+    /// So that nobody can take it for the whole.
+    Off,
 }
 
 /// A body that is streamed on, or one of the gateway's own.
@@ -55,6 +68,8 @@ pub struct Stream {
     at_end: Option<Box<dyn FnOnce() + Send>>,
     /// What lasts as long as the body does.
     held: Vec<Box<dyn Send>>,
+    /// What may end it before its end.
+    cut: Option<Pin<Box<dyn Future<Output = Cut> + Send>>>,
 }
 
 impl fmt::Debug for Stream {
@@ -136,6 +151,7 @@ impl Body {
             watch: Some(watch.clone()),
             at_end: None,
             held: Vec::new(),
+            cut: None,
         };
         (Self::Stream(Box::new(stream)), Some(watch))
     }
@@ -167,8 +183,16 @@ impl Body {
             watch: None,
             at_end: Some(Box::new(at_end)),
             held: Vec::new(),
+            cut: None,
         };
         Self::Stream(Box::new(stream))
+    }
+
+    /// Ends the body when `cut` is ready. One that is here already has ended.
+    pub fn end_with(&mut self, cut: impl Future<Output = Cut> + Send + 'static) {
+        if let Self::Stream(stream) = self {
+            stream.cut = Some(Box::pin(cut));
+        }
     }
 
     /// Keeps something until the body has come to its end or is given up. One that is here already has.
@@ -200,7 +224,17 @@ impl HttpBody for Body {
                 *self = Self::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
-            Self::Stream(stream) => stream.poll(cx),
+            Self::Stream(stream) => {
+                let cut = stream.cut.as_mut().map(|cut| cut.as_mut().poll(cx));
+                match cut {
+                    None | Some(Poll::Pending) => stream.poll(cx),
+                    Some(Poll::Ready(cut)) => {
+                        // With it goes the connection that it came on.
+                        *self = Self::Empty;
+                        Poll::Ready((cut == Cut::Off).then_some(Err(BodyError::Cut)))
+                    }
+                }
+            }
         }
     }
 

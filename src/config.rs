@@ -578,6 +578,8 @@ pub struct Route {
     pub limits: RouteLimits,
     /// `upgrades`: the protocols for which a request may leave HTTP; lower-case.
     pub upgrades: Vec<String>,
+    /// `recheck` and `recheck_grace`.
+    pub recheck: Recheck,
     /// `timeouts` with the upstream's and this route's own filled in.
     pub timeouts: Timeouts,
 }
@@ -589,6 +591,17 @@ pub enum Target {
     Upstream(usize),
     /// `redirect`: nobody here.
     Redirect(Redirect),
+}
+
+/// How it is looked whether those who have a stream open may still have it.
+#[derive(Clone, Copy, Debug)]
+pub struct Recheck {
+    /// `recheck`: how often; `None` is `"off"`.
+    pub every: Option<Duration>,
+    /// Whether the file says so; then every answer is looked after, and whatever the route needs.
+    pub is_explicit: bool,
+    /// `recheck_grace`: how long a stream goes on while the database does not answer.
+    pub grace: Duration,
 }
 
 /// `session`.

@@ -11,6 +11,7 @@ mod inject;
 mod limit;
 mod persist;
 mod plain;
+mod recheck;
 mod record;
 mod resolve;
 mod respond;
@@ -33,6 +34,7 @@ use self::{
     inject::{Injector, Prepared},
     limit::Limits,
     persist::Persist,
+    recheck::{Opener, Watch},
     record::{Counting, Record, Witness},
     resolve::Resolution,
     respond::{Asked, Refusal},
@@ -42,10 +44,10 @@ pub use self::{
     admit::Peer,
     current::{Current, Reload, Reloads},
     record::Recorded,
-    tunnel::{Ending, Tunnels},
+    tunnel::{Ending, Kept, Tunnels},
 };
 use crate::{
-    body::Body,
+    body::{Body, Cut},
     config::{self, Config, HTTPS, Redirect, Route, SessionMode, Target},
     django::cookie,
     error::Code,
@@ -93,7 +95,7 @@ impl Gateway {
     /// Prepares the routes and upstreams of a configuration in front of its sessions; counts in `metrics`.
     pub fn new(config: Config, sessions: Sessions, metrics: Arc<Metrics>) -> Self {
         let limits = Limits::new(&config, None);
-        let tunnels = Tunnels::default();
+        let tunnels = Tunnels::new(sessions.clone());
         let opened = |upstream: &_| Arc::new(Upstream::new(upstream, None, &metrics));
         Self::with(config, sessions, &metrics, limits, tunnels, opened)
     }
@@ -104,6 +106,7 @@ impl Gateway {
         let metrics = self.metrics();
         let limits = Limits::new(&config, Some(&self.limits));
         let tunnels = self.tunnels.clone();
+        tunnels.look_into(sessions.clone());
         Self::with(config, sessions, metrics, limits, tunnels, |upstream| {
             let mut before = self.config.upstreams.iter().zip(&self.upstreams);
             match before.find(|(config, _)| config.name == upstream.name) {
@@ -203,7 +206,8 @@ impl Gateway {
         let Some(tunnel) = tunnel else {
             return response.map(|body| Recorded::new(body, record));
         };
-        tunnel.spawn(&self.tunnels, record);
+        let kept = tunnel.spawn(self.tunnels.clone(), self.metrics().clone(), record);
+        response.extensions_mut().insert(kept);
         response.map(Recorded::elsewhere)
     }
 
@@ -307,6 +311,7 @@ impl Gateway {
         record.served_by(&answered);
 
         let mut set_cookie = None;
+        let opener = Opener::of(&resolution);
         if route.session != SessionMode::Pass {
             let persist = Persist {
                 sessions: &self.sessions,
@@ -335,13 +340,42 @@ impl Gateway {
                 in_flight,
                 is_websocket: handshake.is_websocket(),
                 idle: route.timeouts.tunnel_idle,
+                watch: Watch::of(route, opener, &resolution, true, self.tunnels.epoch()),
             };
             return Ok((response, Some(tunnel)));
         }
         let mut response = answered.into_response(route.timeouts.response_idle, watch);
         self.finish(route, &resolution, set_cookie, &mut response);
+        self.look_after(route, opener, &resolution, &mut response);
         response.body_mut().hold(in_flight);
         Ok((response, None))
+    }
+
+    /// An answer that goes on for long ends when its reader may not have it any more.
+    fn look_after(
+        &self,
+        route: &Route,
+        opener: Option<Opener>,
+        resolution: &Resolution,
+        response: &mut Response<Body>,
+    ) {
+        let is_stream = fields::is_event_stream(response.headers());
+        let tunnels = &self.tunnels;
+        let watch = Watch::of(route, opener, resolution, is_stream, tunnels.epoch());
+        if !is_stream && watch.is_none() {
+            return;
+        }
+        let metrics = self.metrics().clone();
+        let revoked = watch.map(|watch| watch.ended(tunnels.clone(), metrics.clone()));
+        let restart = is_stream.then(|| tunnels.enter().ended());
+        let ending = recheck::either(recheck::or_never(restart), recheck::or_never(revoked));
+        response.body_mut().end_with(async move {
+            metrics.streams_ended.count(ending.await.label());
+            match is_stream {
+                true => Cut::Cleanly,
+                false => Cut::Off,
+            }
+        });
     }
 
     /// The stations before the upstream: leaves in `parts` what would be sent to it, but for the token. `open`
@@ -405,13 +439,19 @@ impl Gateway {
             parts.headers.insert(header::HOST, authority.clone());
         }
         fields::change(&mut parts.headers, &route.request_headers);
-        let handshake = admitted.handshake.take();
-        let handshake = handshake.filter(|handshake| {
-            !behind.upstream.is_http2() && handshake.is_one_of(&route.upgrades)
-        });
-        if let Some(handshake) = &handshake {
-            handshake.ask(&mut parts.headers);
-        }
+        let handshake = match admitted.handshake.take() {
+            Some(handshake)
+                if !behind.upstream.is_http2() && handshake.is_one_of(&route.upgrades) =>
+            {
+                handshake.ask(&mut parts.headers);
+                Some(handshake)
+            }
+            Some(handshake) if handshake.is_http2() => {
+                let detail = "This route takes no WebSockets.";
+                return Err(Refusal::new(Code::MethodRefused, detail).into());
+            }
+            _ => None,
+        };
         Ok(Approach {
             route,
             behind,

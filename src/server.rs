@@ -43,8 +43,8 @@ use crate::{
     gateway::{Current, Ending, Gateway},
 };
 
-/// How long connections without a request may take to close.
-const LAST_CLOSE: Duration = Duration::from_millis(250);
+/// How long connections without a request may take to close, and tunnels to say why they end.
+const LAST_CLOSE: Duration = Duration::from_secs(1);
 
 /// How long before the end of the grace tunnels are asked to close.
 const TUNNELS_CLOSE: Duration = Duration::from_secs(5);
@@ -261,6 +261,7 @@ impl UnderWay {
 
     async fn nothing(&mut self) {
         self.all_gone.recv().await;
+        self.last.tunnels().gone().await;
         self.last.sessions().store().under_way().none().await;
     }
 }

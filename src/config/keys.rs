@@ -178,6 +178,8 @@ pub(super) const ROUTE: Section = Section {
         "rate",
         "limits",
         "upgrades",
+        "recheck",
+        "recheck_grace",
         "timeouts",
     ],
 };

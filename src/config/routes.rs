@@ -196,6 +196,7 @@ fn read_one(
         rates,
         limits: traffic::read_limits(table, limits),
         upgrades: tunnels::read_upgrades(table),
+        recheck: tunnels::read_recheck(table),
         timeouts,
     })
 }
@@ -416,6 +417,8 @@ fn check_session(table: &Table<'_>, session: SessionMode, entry: Option<&Entry<'
         "on_store_error",
         "cross_site",
         "cache",
+        "recheck",
+        "recheck_grace",
     ] {
         if let Some(value) = table.value(key) {
             let sentence = format!("{key:?} in [[route]] has no effect with session = {mode:?}");

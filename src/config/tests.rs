@@ -395,6 +395,8 @@ cache = "upstream"
 strip_prefix = "/orders"
 encoded_slashes = "keep"
 upgrades = ["WebSocket", "spdy/3.1"]
+recheck = "10s"
+recheck_grace = "0s"
 timeouts = { response_head = "5s", tunnel_idle = "2h" }
 limits = { request_body = "1GiB", in_flight = 10 }
 rate = [{ by = "session", requests = 10, every = "1s" }]
@@ -500,6 +502,9 @@ writable = []
     assert_eq!(route.timeouts.tunnel_idle, Duration::from_secs(7200));
     assert_eq!(route.upgrades, ["websocket", "spdy/3.1"]);
     assert_eq!(config.routes[2].upgrades, ["websocket"]);
+    assert_eq!(route.recheck.every, Some(Duration::from_secs(10)));
+    assert!(route.recheck.is_explicit && route.recheck.grace.is_zero());
+    assert!(!config.routes[2].recheck.is_explicit);
     assert!(
         matches!(&route.grants.writable, Writable::Only(names) if names == &["cart", "otp_device_id"])
     );

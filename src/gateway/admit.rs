@@ -114,6 +114,7 @@ pub fn admit(
     scrubbed: &Counters<Scrubbed>,
 ) -> Result<Admitted, Refusal> {
     check_framing(&parts.headers, parts.version)?;
+    let connect = Handshake::take_connect(parts).map_err(bad_request)?;
     check_method(&parts.method)?;
     let (authority, host) = host(parts)?;
     if parts.version >= Version::HTTP_2 {
@@ -123,8 +124,8 @@ pub fn admit(
     let (path, asterisk) = path(&parts.method, &parts.uri)?;
     let query = parts.uri.query().map(str::to_owned);
     let trailers = accepts_trailers(&parts.headers);
-    let upgrade = parts.headers.contains_key(header::UPGRADE);
-    let handshake = Handshake::read(parts);
+    let upgrade = connect.is_some() || parts.headers.contains_key(header::UPGRADE);
+    let handshake = connect.or_else(|| Handshake::read(parts));
     let stripped = strip_hop_by_hop(&mut parts.headers, |name| reserved.is_nominated(name));
     scrubbed.add(Scrubbed::Nominated, stripped.nominated);
     if stripped.nominates_reserved {

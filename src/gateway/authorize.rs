@@ -91,7 +91,9 @@ pub fn authorize(
         (_, Require::Anyone) => Ok(()),
         (Caller::Visitor(session), require) => match session.known() {
             Some(_) if require == Require::Session => Ok(()),
-            Some((_, Known { user: Some(user), .. })) if may_enter(route, user) => Ok(()),
+            Some((_, Known { user: Some(user), .. })) if may_enter(require, &route.groups, user) => {
+                Ok(())
+            }
             Some((_, Known { user: Some(_), .. })) => {
                 let detail = "You are logged in, but not as somebody who may do this.";
                 Err(Refusal::new(Code::NotAllowed, detail).into())
@@ -103,13 +105,22 @@ pub fn authorize(
 }
 
 /// Whether a logged-in user is whom the route asks for. What was not read counts as no.
-fn may_enter(route: &Route, user: &CurrentUser) -> bool {
+fn may_enter(require: Require, groups: &[String], user: &CurrentUser) -> bool {
     let has_column = |name| user.column(name) == Some("true");
     let in_group = || {
-        let mut groups = route.groups.iter();
-        route.groups.is_empty() || groups.any(|group| user.groups().contains(group))
+        let mut own = groups.iter();
+        groups.is_empty() || own.any(|group| user.groups().contains(group))
     };
-    route.require.column().is_none_or(has_column) && in_group()
+    require.column().is_none_or(has_column) && in_group()
+}
+
+/// Whether a session that is there satisfies `require` and `groups` of a route.
+pub fn is_enough(require: Require, groups: &[String], known: &Known) -> bool {
+    match (require, &known.user) {
+        (Require::Anyone | Require::Session, _) => true,
+        (_, Some(user)) => may_enter(require, groups, user),
+        (_, None) => false,
+    }
 }
 
 /// The guard: a request that bears a session cookie and may change something must come from the site's own

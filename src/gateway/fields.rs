@@ -80,6 +80,15 @@ pub fn is_listed(headers: &HeaderMap, field: HeaderName, name: &str) -> bool {
     })
 }
 
+/// Whether an answer is a stream of server-sent events (HTML standard, section 9.2), which has no end of its own.
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let mut parts = value.as_bytes().split(|byte| *byte == b';');
+        let kind = parts.next().unwrap_or_default().trim_ascii();
+        kind.eq_ignore_ascii_case(b"text/event-stream")
+    })
+}
+
 /// Whether a Transfer-Encoding is exactly `chunked`, the only one that is understood here.
 pub fn is_chunked(coding: &HeaderValue) -> bool {
     coding

@@ -5,20 +5,32 @@ mod frames;
 mod handshake;
 
 use std::{
+    any::Any,
     fmt,
     future::Future,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 
 use self::carry::{Carried, Terms, carry};
 pub use self::handshake::Handshake;
-use super::record::Record;
-use crate::upstream::InFlight;
+use super::{
+    recheck::{Watch, either},
+    record::Record,
+};
+use crate::{
+    sessions::Sessions,
+    telemetry::metrics::{Ended, Metrics, Tunnelled},
+    upstream::InFlight,
+};
 
 /// How long the answer that begins the tunnel may take to leave.
 const BEGINNING: Duration = Duration::from_secs(30);
@@ -30,68 +42,119 @@ pub enum Ending {
     Idle,
     /// This process ends.
     Restart,
+    /// The session has ended, its user is another one, or may no longer do this.
+    Revoked,
+    /// Nobody can say whether it has, for `recheck_grace`.
+    Unanswered,
 }
 
 impl Ending {
-    /// The code and reason of the close frame. 1001 and 1012 are registered (RFC 6455, section 7.4; IANA).
+    /// The code and reason of the close frame. Those below 4000 are registered (RFC 6455, section 7.4; IANA).
     pub fn close_code(self) -> (u16, &'static str) {
         match self {
             Self::Idle => (1001, "idle"),
             Self::Restart => (1012, "service restart"),
+            Self::Revoked => (4401, "session ended"),
+            Self::Unanswered => (1013, "try again later"),
+        }
+    }
+
+    /// As it is counted.
+    pub fn label(self) -> Ended {
+        match self {
+            Self::Idle => Ended::Idle,
+            Self::Restart => Ended::Restart,
+            Self::Revoked => Ended::Revoked,
+            Self::Unanswered => Ended::Unanswered,
         }
     }
 }
 
-/// The tunnels of a process: how many there are, and the word that ends them all. A reload hands it on.
+/// The tunnels and event streams of a process: how many there are, and the word that ends them all. A reload hands it
+/// on.
 #[derive(Clone, Debug)]
-pub struct Tunnels {
-    word: Arc<watch::Sender<Option<Ending>>>,
-}
+pub struct Tunnels(Arc<Shared>);
 
-impl Default for Tunnels {
-    fn default() -> Self {
-        let (word, _) = watch::channel(None);
-        Self {
-            word: Arc::new(word),
-        }
-    }
+#[derive(Debug)]
+struct Shared {
+    word: watch::Sender<Option<Ending>>,
+    /// What those that are open are looked up in again: also after a reload that was later than they.
+    sessions: ArcSwap<Sessions>,
+    epoch: Instant,
 }
 
 impl Tunnels {
-    /// How many are open.
-    pub fn count(&self) -> usize {
-        self.word.receiver_count()
+    /// None yet. Whose sessions are in `sessions`.
+    pub fn new(sessions: Sessions) -> Self {
+        Self(Arc::new(Shared {
+            word: watch::Sender::new(None),
+            sessions: ArcSwap::from_pointee(sessions),
+            epoch: Instant::now(),
+        }))
     }
 
-    /// Ends all, also those that would begin from now on: WebSockets with a close frame.
+    /// A reload may have opened another database.
+    pub fn look_into(&self, sessions: Sessions) {
+        self.0.sessions.store(Arc::new(sessions));
+    }
+
+    /// Where the sessions are now.
+    pub fn sessions(&self) -> Arc<Sessions> {
+        self.0.sessions.load_full()
+    }
+
+    /// From when moments are counted at which several are looked after together.
+    pub fn epoch(&self) -> Instant {
+        self.0.epoch
+    }
+
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.0.word.receiver_count()
+    }
+
+    /// Ends all, also those that would begin from now on: WebSockets with a close frame, event streams with their last
+    /// chunk.
     pub fn close_all(&self, why: Ending) {
-        self.word.send_replace(Some(why));
+        self.0.word.send_replace(Some(why));
     }
 
     /// Ready when there are none.
     pub async fn gone(&self) {
-        self.word.closed().await;
+        self.0.word.closed().await;
     }
 
     /// Counts one until this is dropped.
-    fn enter(&self) -> Entered {
+    pub fn enter(&self) -> Entered {
         Entered {
-            word: self.word.subscribe(),
+            word: self.0.word.subscribe(),
         }
     }
 }
 
 /// One that is counted.
-struct Entered {
+#[derive(Debug)]
+pub struct Entered {
     word: watch::Receiver<Option<Ending>>,
 }
 
 impl Entered {
     /// The word that ends all.
-    async fn ended(&mut self) -> Ending {
+    pub async fn ended(mut self) -> Ending {
         let word = self.word.wait_for(Option::is_some).await;
         // An error means that the process has forgotten its tunnels, so it ends.
         word.ok().and_then(|word| *word).unwrap_or(Ending::Restart)
+    }
+}
+
+/// Comes with the answer that begins a tunnel, among its extensions.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Arc<OnceLock<Box<dyn Any + Send + Sync>>>);
+
+impl Kept {
+    /// Keeps something as long as the tunnel is open, such as a word that its connection is in use.
+    pub fn keep(&self, what: impl Any + Send + Sync) {
+        let _ = self.0.set(Box::new(what));
     }
 }
 
@@ -107,6 +170,8 @@ pub struct Tunnel {
     pub is_websocket: bool,
     /// `timeouts.tunnel_idle`.
     pub idle: Duration,
+    /// Who must still be allowed to have it.
+    pub watch: Option<Watch>,
 }
 
 impl fmt::Debug for Tunnel {
@@ -118,29 +183,40 @@ impl fmt::Debug for Tunnel {
 impl Tunnel {
     /// Carries it, in a task of its own: the one that serves the request ends with its answer. The record of the
     /// request ends with the tunnel.
-    pub fn spawn(self, tunnels: &Tunnels, record: Box<Record>) {
-        let mut entered = tunnels.enter();
+    pub fn spawn(self, tunnels: Tunnels, metrics: Arc<Metrics>, record: Box<Record>) -> Kept {
+        let kept = Kept::default();
+        let _kept = kept.clone();
+        let restart = tunnels.enter().ended();
         tokio::spawn(async move {
+            let _kept = _kept;
             // As a whole: a closure takes the fields that it names, and this one logs when it is dropped.
             let mut record = record;
             record.is_tunnel();
             let carried = Carried::default();
-            self.run(entered.ended(), &carried).await;
+            self.run(restart, tunnels, &metrics, &carried).await;
             let [to_client, to_upstream] = [&carried.to_client, &carried.to_upstream];
             record.carried(
                 to_client.load(Ordering::Relaxed),
                 to_upstream.load(Ordering::Relaxed),
             );
         });
+        kept
     }
 
-    async fn run(self, ending: impl Future<Output = Ending>, carried: &Carried) {
+    async fn run(
+        self,
+        restart: impl Future<Output = Ending>,
+        tunnels: Tunnels,
+        metrics: &Arc<Metrics>,
+        carried: &Carried,
+    ) {
         let Self {
             client,
             upstream,
             in_flight,
             is_websocket,
             idle,
+            watch,
         } = self;
         let both = async { tokio::try_join!(client, upstream) };
         let Ok(Ok((client, upstream))) = timeout(BEGINNING, both).await else {
@@ -149,7 +225,23 @@ impl Tunnel {
         };
         let (client, upstream) = (TokioIo::new(client), TokioIo::new(upstream));
         let terms = Terms { idle, is_websocket };
-        let ended = carry(client, upstream, terms, carried, ending).await;
+        let protocol = match is_websocket {
+            true => Tunnelled::WebSocket,
+            false => Tunnelled::Other,
+        };
+        let open = metrics.tunnels_open.hold(protocol);
+        let ended = match watch {
+            None => carry(client, upstream, terms, carried, restart).await,
+            Some(watch) => {
+                let revoked = watch.ended(tunnels, metrics.clone());
+                let ending = either(restart, revoked);
+                carry(client, upstream, terms, carried, ending).await
+            }
+        };
+        drop(open);
+        if let Some(why) = ended {
+            metrics.streams_ended.count(why.label());
+        }
         tracing::debug!(?ended, "a tunnel ended");
         drop(in_flight);
     }

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     config::{Limits, Timeouts},
-    gateway::{Current, Gateway, Peer},
+    gateway::{Current, Gateway, Kept, Peer},
     telemetry::{
         Throttle,
         metrics::{Overstayed, Protocol, Refused},
@@ -223,7 +223,8 @@ fn h2_settings(limits: &Limits, timeouts: &Timeouts) -> http2::Builder<Streams> 
         .max_pending_accept_reset_streams(RESETS_NOT_ACCEPTED)
         .max_local_error_reset_streams(OWN_RESETS)
         .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT);
+        .keep_alive_timeout(PING_TIMEOUT)
+        .enable_connect_protocol();
     builder
 }
 
@@ -250,7 +251,12 @@ impl Trip {
         let answering = self.current.load().handle(request, self.peer);
         Box::pin(async move {
             let mut response = answering.await;
-            if !self.is_h2 {
+            if self.is_h2 {
+                // A connection with a tunnel in one of its streams is not idle.
+                if let Some(kept) = response.extensions_mut().remove::<Kept>() {
+                    kept.keep(self.pace.begin());
+                }
+            } else {
                 self.stages.say_goodbye(&mut response);
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     exchange.becomes_tunnel();

@@ -22,8 +22,8 @@ use self::process::ProcessMetrics;
 pub use self::{
     kinds::{Counters, Gauges, Held, Histogram, Named},
     labels::{
-        Cached, Change, Class, Extension, Label, Lookup, Overstayed, Pool, Protocol, Refused,
-        Reload, Scrubbed, TlsFailure, Withheld,
+        Cached, Change, Class, Ended, Extension, Finding, Label, Lookup, Overstayed, Pool,
+        Protocol, Refused, Reload, Scrubbed, TlsFailure, Tunnelled, Withheld,
     },
     process::Process,
 };
@@ -112,7 +112,11 @@ pub struct Metrics {
     /// TLS handshakes that failed.
     pub tls_failures: Counters<TlsFailure>,
     /// Open tunnels.
-    pub tunnels_open: Gauge,
+    pub tunnels_open: Gauges<Tunnelled>,
+    /// Looks at the sessions of open tunnels and streams, by what was found.
+    pub rechecks: Counters<Finding>,
+    /// Tunnels and streams that the gateway ended, by why.
+    pub streams_ended: Counters<Ended>,
     /// Attempts to take a new configuration.
     pub reloads: Counters<Reload>,
     /// When the configuration was taken that is in force; Unix time, seconds.
@@ -320,7 +324,17 @@ impl Default for Metrics {
                 "tls_handshake_failures",
                 "TLS handshakes with clients that failed",
             ),
-            tunnels_open: gauge(to, "tunnels_open", "Open tunnels"),
+            tunnels_open: Gauges::new(to, "tunnels_open", "Open tunnels"),
+            rechecks: Counters::new(
+                to,
+                "rechecks",
+                "Looks at the sessions of open tunnels and streams, by what was found",
+            ),
+            streams_ended: Counters::new(
+                to,
+                "streams_ended",
+                "Tunnels and streams that the gateway ended, by why",
+            ),
             reloads: Counters::new(to, "reloads", "Attempts to take a new configuration"),
             last_reload_success: gauge(
                 to,

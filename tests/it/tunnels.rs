@@ -1,5 +1,9 @@
 //! WebSockets and other upgrades: what becomes a tunnel, what it carries, and how it ends.
 
+mod http2;
+mod python;
+mod revoked;
+
 use std::{
     io::{BufReader, Read as _, Write as _},
     net::{Shutdown, TcpStream},

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::{Require, Route, SessionMode, Target},
     gateway::{Current, Gateway},
-    telemetry::metrics::{Change, Label, Lookup, Metrics, NO_ROUTE, Pool, Process, Protocol},
+    telemetry::metrics::{Change, Label, Lookup, Metrics, NO_ROUTE, Pool, Process},
 };
 
 /// A certificate that ends so soon should have been replaced.
@@ -109,11 +109,9 @@ fn tiles(page: &mut Live, gateway: &Gateway, recents: &Recents) {
     page.markup("<section class=\"tile\"><h2>Open now</h2><div class=\"big\">");
     page.live(count(metrics.requests_in_flight.get()))
         .markup("<span class=\"unit\">requests</span></div><div class=\"soft\">");
-    let connections = [Protocol::Http1, Protocol::Http2]
-        .map(|protocol| metrics.connections_open.of(protocol).get());
-    page.live(count(connections.iter().sum()))
+    page.live(count(metrics.connections_open.total()))
         .markup(" connections, ");
-    page.live(count(metrics.tunnels_open.get()))
+    page.live(count(metrics.tunnels_open.total()))
         .markup(" tunnels</div></section>\n</div>\n");
 }
 

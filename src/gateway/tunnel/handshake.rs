@@ -2,6 +2,7 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, request::Parts};
+use hyper::ext::Protocol;
 use sha1::{Digest as _, Sha1};
 
 use super::super::fields::is_listed;
@@ -58,6 +59,37 @@ impl Handshake {
             protocol: protocol.clone(),
             kind: Kind::WebSocket { key, http2: false },
         })
+    }
+
+    /// Reads an extended CONNECT (RFC 8441), and makes of it the GET that it stands for.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it: it cannot be served as anything else.
+    pub fn take_connect(parts: &mut Parts) -> Result<Option<Self>, &'static str> {
+        if parts.method != Method::CONNECT || parts.version != Version::HTTP_2 {
+            return Ok(None);
+        }
+        let Some(protocol) = parts.extensions.remove::<Protocol>() else {
+            return Ok(None);
+        };
+        if protocol.as_str() != "websocket" {
+            return Err("the only protocol of an extended CONNECT is websocket");
+        }
+        if single(&parts.headers, header::SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
+            return Err("the only Sec-WebSocket-Version is 13");
+        }
+        if has_body(&parts.headers) {
+            return Err("a handshake has no Content-Length");
+        }
+        // Sixteen bytes are always a field value in base64.
+        let key = HeaderValue::try_from(BASE64_STANDARD.encode(rand::random::<[u8; 16]>()));
+        let key = key.map_err(|_| "no key can be made for it")?;
+        parts.method = Method::GET;
+        Ok(Some(Self {
+            protocol: WEBSOCKET,
+            kind: Kind::WebSocket { key, http2: true },
+        }))
     }
 
     /// Whether frames of RFC 6455 will flow.
@@ -231,6 +263,45 @@ mod tests {
             let is_one = read("GET", Version::HTTP_11, &fields).is_some();
             assert_eq!(is_one, name == "connection", "{name} twice");
         }
+    }
+
+    #[test]
+    fn an_extended_connect_stands_for_a_get_with_a_key_of_its_own() {
+        let connect = |protocol: Option<&'static str>, fields: &[(&str, &str)]| {
+            let mut request = Request::connect("https://shop.test/chat").version(Version::HTTP_2);
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            let mut request = request.body(()).unwrap();
+            let extension = protocol.map(Protocol::from_static);
+            extension.map(|protocol| request.extensions_mut().insert(protocol));
+            request.into_parts().0
+        };
+        let version = ("sec-websocket-version", "13");
+        let mut parts = connect(
+            Some("websocket"),
+            &[version, ("sec-websocket-key", "theirs")],
+        );
+        let handshake = Handshake::take_connect(&mut parts).unwrap().unwrap();
+        assert_eq!(parts.method, Method::GET);
+        assert!(handshake.is_websocket() && handshake.is_http2());
+        handshake.ask(&mut parts.headers);
+        let key = single(&parts.headers, header::SEC_WEBSOCKET_KEY).unwrap();
+        assert_eq!(BASE64_STANDARD.decode(key).unwrap().len(), 16);
+        // Any success would begin the tunnel, so only what is none can be passed on.
+        assert!(handshake.can_be_refused_with(StatusCode::FORBIDDEN));
+        assert!(!handshake.can_be_refused_with(StatusCode::OK));
+
+        for mut wrong in [
+            connect(Some("connect-udp"), &[version]),
+            connect(Some("websocket"), &[]),
+            connect(Some("websocket"), &[version, ("content-length", "1")]),
+        ] {
+            assert!(Handshake::take_connect(&mut wrong).is_err());
+        }
+        let mut plain = connect(None, &[version]);
+        assert!(Handshake::take_connect(&mut plain).unwrap().is_none());
+        assert_eq!(plain.method, Method::CONNECT);
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl<L: Label> Gauges<L> {
         Held::new(&self.of(value))
     }
 
+    /// All values together.
+    pub fn total(&self) -> i64 {
+        self.0.iter().map(|(_, gauge)| gauge.get()).sum()
+    }
+
     /// The gauge of a value.
     pub fn of(&self, value: L) -> Gauge {
         let found = self.0.iter().find(|(other, _)| *other == value);

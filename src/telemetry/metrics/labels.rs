@@ -329,3 +329,67 @@ impl Label for Reload {
     const VALUES: &'static [(Self, &'static str)] =
         &[(Self::Done, "done"), (Self::Refused, "refused")];
 }
+
+/// What a tunnel carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tunnelled {
+    /// Frames of RFC 6455.
+    WebSocket,
+    /// A protocol that a route names.
+    Other,
+}
+
+impl Label for Tunnelled {
+    const NAME: &'static str = "protocol";
+    const VALUES: &'static [(Self, &'static str)] =
+        &[(Self::WebSocket, "websocket"), (Self::Other, "other")];
+}
+
+/// What was found when the session of an open stream was looked up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// All is as it was.
+    Kept,
+    /// The session has ended.
+    Gone,
+    /// Its user may no longer do this.
+    NotAllowed,
+    /// Its user is another one.
+    OtherUser,
+    /// There was no answer.
+    Unknown,
+}
+
+impl Label for Finding {
+    const NAME: &'static str = "result";
+    const VALUES: &'static [(Self, &'static str)] = &[
+        (Self::Kept, "kept"),
+        (Self::Gone, "gone"),
+        (Self::NotAllowed, "not_allowed"),
+        (Self::OtherUser, "other_user"),
+        (Self::Unknown, "unknown"),
+    ];
+}
+
+/// Why the gateway ended a tunnel or a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing came for too long.
+    Idle,
+    /// The session has ended, or does not do any more.
+    Revoked,
+    /// Nobody could say so for too long.
+    Unanswered,
+    /// The process ends.
+    Restart,
+}
+
+impl Label for Ended {
+    const NAME: &'static str = "reason";
+    const VALUES: &'static [(Self, &'static str)] = &[
+        (Self::Idle, "idle"),
+        (Self::Revoked, "revoked"),
+        (Self::Unanswered, "unanswered"),
+        (Self::Restart, "restart"),
+    ];
+}
