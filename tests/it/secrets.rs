@@ -1,11 +1,12 @@
 //! Nothing secret is ever printed or answered: secrets are planted everywhere, all kinds of requests are
-//! made, and then everything that came out of the gateway is searched for them.
+//! made, and then everything that came out of the gateway is searched for them: its log, its answers, its metrics, its
+//! status page.
 
 use chrono::Duration;
 use serde_json::json;
 
 use crate::support::{
-    Answer, Database, Gateway, Reply, SECRET_KEY, Served as _, Upstream, eventually,
+    Answer, Ask, Database, Gateway, Reply, SECRET_KEY, Served as _, Upstream, eventually,
     from_tests_run, reply, rows, token,
 };
 
@@ -26,6 +27,8 @@ fn nothing_is_told(format: &str) {
         .route("path = '/members/'\nupstream = 'app'\nrequire = 'login'")
         .line("timeouts", "response_head = '2s'")
         .line("django", "deadline = '500ms'")
+        .line("admin", "address = '127.0.0.1:0'")
+        .line("log", "fields = ['path', 'status', 'sid', 'user', 'user_agent', 'referer', 'error', 'request_id', 'route']")
         .argument("--log")
         .argument(format)
         .argument("--log-level")
@@ -72,6 +75,7 @@ fn nothing_is_told(format: &str) {
                         .get(path)
                         .session(key)
                         .field("Accept", accept)
+                        .field("Referer", "https://shop.test/?planted-query")
                         .field("X-Session", "planted");
                     answers.push(ask.send());
                     answers.push(
@@ -109,6 +113,13 @@ fn nothing_is_told(format: &str) {
     database.execute("ALTER TABLE django_session RENAME TO gone");
     answers.push(gateway.get("/").session(&key).send());
     answers.push(gateway.health().get("/readyz").send());
+    answers.push(gateway.health().get("/metrics").send());
+    let page = gateway.process.address_after("status page on ");
+    for target in ["/", "/status.json"] {
+        let answer = Ask::new(page, "GET", target).host("localhost").send();
+        assert_eq!(answer.status, 200);
+        answers.push(answer);
+    }
     answers.push(gateway.get("/the-last-one").send());
     eventually("the last line of the log", || {
         gateway.log().contains("/the-last-one").then_some(())

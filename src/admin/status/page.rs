@@ -153,7 +153,8 @@ fn routes(page: &mut Live, gateway: &Gateway, recents: &Recents) {
 }
 
 fn row(page: &mut Live, name: &str, goes_to: &str, session: &str, recent: &Recent) {
-    page.markup("<tr><td class=\"name\">").text(name);
+    page.markup("<tr><td class=\"name\">");
+    breakable(page, name);
     page.markup("</td><td class=\"wide\">").text(goes_to);
     page.markup("</td><td class=\"wide soft\">").text(session);
     page.markup("</td><td class=\"n\">").live(rate(recent.rate));
@@ -167,6 +168,13 @@ fn row(page: &mut Live, name: &str, goes_to: &str, session: &str, recent: &Recen
     page.markup("</td><td class=\"n wide soft\">")
         .live(count(i64::try_from(recent.total).unwrap_or(i64::MAX)));
     page.markup("</td></tr>\n");
+}
+
+/// A name that may go on in the next line after each slash and colon.
+fn breakable(page: &mut Live, name: &str) {
+    for part in name.split_inclusive(['/', ':']) {
+        page.text(part).markup("<wbr>");
+    }
 }
 
 /// What a route does with sessions, in a word or two.
@@ -197,7 +205,8 @@ fn upstreams(page: &mut Live, gateway: &Gateway) {
                 (false, true) => (Health::Bad, "no address"),
                 (false, false) => (Health::Bad, "left out"),
             };
-            page.markup("<tr><td class=\"name\">").text(&server.server);
+            page.markup("<tr><td class=\"name\">");
+            breakable(page, &server.server);
             page.markup("</td><td class=\"wide soft\">")
                 .text(&server.address);
             page.markup("</td><td>").dot(health, words);
