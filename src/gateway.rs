@@ -277,10 +277,7 @@ impl Gateway {
         let (body, watch) = Body::request(body, body_limit, route.timeouts.body_progress);
         let token = self.token(route, behind, &resolution)?;
         record.received = watch.clone();
-        parts
-            .headers
-            .insert(trace::X_REQUEST_ID, record.request_id.clone());
-        record.trace = trace::context(&mut parts.headers);
+        record.trace = trace::mark(&mut parts.headers, record.request_id.clone());
         record.sid = token
             .as_ref()
             .and_then(|token| token.sid().map(str::to_owned));
@@ -465,6 +462,7 @@ impl Gateway {
     /// the primary key of a user as whom the visitor would be logged in, whatever cookie the request has.
     pub async fn explain(&self, mut parts: Parts, peer: Peer, user: Option<&str>) -> Explanation {
         let sessions = &self.sessions;
+        let id = trace::request_id(&parts.headers, || self.trusts(&peer));
         let imagined = user.and_then(|user| Some((SessionKey::random().ok()?, user)));
         if let Some((key, _)) = &imagined {
             explain::add_cookie(&self.config.django.cookie, key, &mut parts.headers);
@@ -478,7 +476,10 @@ impl Gateway {
             .approach(&mut parts, &peer, open, None, &mut notes)
             .await;
         let outgoing = match arrived {
-            Ok(approach) => self.outgoing(parts, &approach).map_err(Denied::from),
+            Ok(approach) => {
+                trace::mark(&mut parts.headers, id);
+                self.outgoing(parts, &approach).map_err(Denied::from)
+            }
             Err(denied) => Err(denied),
         };
         notes.explanation(outgoing).await

@@ -35,9 +35,15 @@ fn is_id(id: &[u8]) -> bool {
     (1..=LONGEST).contains(&id.len()) && id.iter().all(is_right)
 }
 
+/// Puts the id into a request on its way to the upstream, and looks at its trace context: see [`context`].
+pub fn mark(headers: &mut HeaderMap, id: HeaderValue) -> Option<String> {
+    headers.insert(X_REQUEST_ID, id);
+    context(headers)
+}
+
 /// The id of the trace that a request belongs to. A context that is not valid is removed, as the standard says;
 /// a valid one passes as it is.
-pub fn context(headers: &mut HeaderMap) -> Option<String> {
+fn context(headers: &mut HeaderMap) -> Option<String> {
     let mut given = headers.get_all(&TRACEPARENT).iter();
     let trace = match (given.next(), given.next()) {
         (Some(parent), None) => trace_id(parent.as_bytes()).map(str::to_owned),

@@ -96,13 +96,11 @@ fn tiles(page: &mut Live, gateway: &Gateway, recents: &Recents) {
     page.live(rate(requests.failures));
     page.markup("<span class=\"unit\">/s</span></div>")
         .spark(&requests.failure_rates);
-    page.markup(
-        "</section>\n<section class=\"tile\"><h2>Until an answer begins</h2><div class=\"big\">",
-    );
+    page.markup("</section>\n<section class=\"tile\"><h2>Time to answer</h2><div class=\"big\">");
     page.live(microseconds(requests.half))
         .markup("<span class=\"unit\">half</span></div><div class=\"soft\">");
     page.live(microseconds(requests.most))
-        .markup(" for 99 of 100</div></section>\n");
+        .markup(" for 99 %</div></section>\n");
     let (lookups, changes) = (recents.lookups(), recents.changes());
     tile(page, "Sessions looked up", &lookups, &lookups.rates);
     tile(page, "Sessions written", &changes, &changes.rates);
@@ -128,7 +126,7 @@ fn routes(page: &mut Live, gateway: &Gateway, recents: &Recents) {
     page.markup(
         "<section><h2>Routes</h2>\n<div class=\"scroll\"><table>\n<tr><th>route</th><th class=\"wide\">goes to</th>\
          <th class=\"wide\">session</th><th class=\"n\">a second</th><th class=\"wide\">two minutes</th>\
-         <th class=\"n\">5xx</th><th class=\"n\">half</th><th class=\"n\">99 %</th><th class=\"n wide\">in all</th></tr>\n",
+         <th class=\"n\">5xx</th><th class=\"n wide\">half</th><th class=\"n\">99 %</th><th class=\"n wide\">in all</th></tr>\n",
     );
     let config = gateway.config();
     for route in &config.routes {
@@ -161,7 +159,7 @@ fn row(page: &mut Live, name: &str, goes_to: &str, session: &str, recent: &Recen
     page.markup("</td><td class=\"wide\">").spark(&recent.rates);
     page.markup("</td><td class=\"n\">")
         .live(rate(recent.failures));
-    page.markup("</td><td class=\"n\">")
+    page.markup("</td><td class=\"n wide\">")
         .live(microseconds(recent.half));
     page.markup("</td><td class=\"n\">")
         .live(microseconds(recent.most));

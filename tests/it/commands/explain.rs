@@ -495,6 +495,10 @@ fn sent_as_explained(explained: &Printed, seen: &Seen) {
         let name = name.to_lowercase();
         match name.as_str() {
             "x-session" => {}
+            // Each request has another one.
+            "x-request-id" => {
+                explained.has(&[" x-request-id: "]);
+            }
             // The gateway's address is another than the command's.
             _ => {
                 explained.has(&[&format!(" {name}: {value}")]);
