@@ -205,7 +205,8 @@ fn explain(error: &io::Error, name: &str) -> String {
     };
     match tls {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            CertificateError::UnknownIssuer => {
+            // The latter where another authority has the same name.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "its certificate is signed by no authority that is trusted (ca in tls names one)"
                     .to_owned()
             }

@@ -259,6 +259,29 @@ impl Stream {
         self.waits = None;
     }
 
+    /// The connection takes no more requests.
+    pub fn retire(&self) {
+        self.connection.retire();
+    }
+
+    /// Whether the server says that it has not processed the request (RFC 9113, sections 6.8 and 8.7): it may be sent
+    /// again whatever it is.
+    pub fn has_refused(&self, error: &hyper::Error) -> bool {
+        let source = std::error::Error::source(error);
+        let Some(error) = source.and_then(|source| source.downcast_ref::<h2::Error>()) else {
+            return false;
+        };
+        if !error.is_remote() {
+            return false;
+        }
+        // h2 gives this error to the streams beyond the last one that GOAWAY names, and to no others.
+        if error.is_go_away() {
+            self.retire();
+        }
+        let is_reset = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        is_reset || error.is_go_away()
+    }
+
     /// Host becomes `:authority`; what only HTTP/1.1 has goes.
     pub fn to_http2(&self, request: &mut Request<Body>) {
         let headers = request.headers_mut();
@@ -304,16 +327,4 @@ impl Drop for Stream {
         *idle_since = Instant::now();
         self.connection.streams.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Whether the server says that it has not processed a request (RFC 9113, sections 6.8 and 8.7): it may be sent again
-/// whatever it is.
-pub fn is_refused(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error);
-    let Some(error) = source.and_then(|source| source.downcast_ref::<h2::Error>()) else {
-        return false;
-    };
-    let is_reset = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-    // h2 gives this error to the streams beyond the last one that GOAWAY names, and to no others.
-    error.is_remote() && (is_reset || error.is_go_away())
 }

@@ -167,7 +167,7 @@ impl Server {
     ) -> Result<Lease, Unsent> {
         let busy = Busy::new(self.clone());
         let (way, reused) = match self.entry.transport.protocol() {
-            Protocol::Http1 => match self.idle.take().filter(|_| !fresh) {
+            Protocol::Http1 => match if fresh { None } else { self.idle.take() } {
                 Some(connection) => (Way::Http1(connection), true),
                 None => match self.open(within).await? {
                     Connected::Http1(connection) => (Way::Http1(connection), false),
@@ -431,13 +431,16 @@ impl Lease {
             Err(failed) => failed,
         };
         if let Some(mut request) = failed.take_message() {
-            if self.may_refuse() {
+            if let Way::Http2(stream) = &self.way {
+                stream.retire();
                 http2::from_http2(&mut request);
             }
             return Sent::NotSent(Some(Box::new(request)));
         }
         let error = failed.into_error();
-        if http2::is_refused(&error) {
+        if let Way::Http2(stream) = &self.way
+            && stream.has_refused(&error)
+        {
             return Sent::NotSent(None);
         }
         let crossed = self.reused && was_idle && silent && started.elapsed() < CROSSED;

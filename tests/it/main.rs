@@ -42,6 +42,7 @@ mod status_page;
 mod support;
 mod tokens;
 mod tunnels;
+mod upstreams;
 mod users;
 mod vectors;
 mod writes;
