@@ -36,10 +36,8 @@ pub fn check(input: &[u8]) {
     if let Ok(loaded) = &with {
         assert!(without.is_ok(), "good with secrets only");
         check_config(loaded);
-        assert!(
-            !format!("{loaded:?}").contains(PLANTED),
-            "Debug tells a secret"
-        );
+        let told = format!("{loaded:?}").contains(PLANTED);
+        assert!(!told || text.contains(PLANTED), "Debug tells a secret");
     }
 }
 

@@ -11,13 +11,14 @@ mod oracle;
 pub mod patch;
 pub mod path;
 pub mod payload;
+pub mod proxy;
 pub mod session;
 
 /// A target's check.
 pub type Check = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Check); 8] = [
+pub const TARGETS: [(&str, Check); 9] = [
     ("assertion", assertion::check),
     ("config", config::check),
     ("cookie", cookie::check),
@@ -25,6 +26,7 @@ pub const TARGETS: [(&str, Check); 8] = [
     ("patch", patch::check),
     ("path", path::check),
     ("payload", payload::check),
+    ("proxy", proxy::check),
     ("session", session::check),
 ];
 

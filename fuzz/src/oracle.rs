@@ -25,6 +25,22 @@ impl Json {
         serde_json::from_slice(text).ok()
     }
 
+    /// Whether serde_json takes a number for one beyond a double that is the largest of them: it reads floats fast, not
+    /// exactly. Then it is no judge.
+    pub fn is_misread(text: &[u8]) -> bool {
+        let Err(error) = serde_json::from_slice::<Self>(text) else {
+            return false;
+        };
+        let numbers = text.split(|byte| !b"+-.0123456789Ee".contains(byte));
+        let is_beyond = |number: &[u8]| {
+            let number = std::str::from_utf8(number).ok();
+            number
+                .and_then(|number| number.parse().ok())
+                .is_some_and(f64::is_infinite)
+        };
+        error.to_string().starts_with("number out of range") && !numbers.into_iter().any(is_beyond)
+    }
+
     /// Objects and arrays inside each other.
     pub fn depth(&self) -> usize {
         self.children().map(Self::depth).max().map_or(

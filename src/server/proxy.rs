@@ -13,6 +13,9 @@ pub const LONGEST: usize = 4096;
 const VERSION_1: &[u8] = b"PROXY";
 const LONGEST_LINE: usize = 107;
 
+/// Where the load balancer does not know, or does not say (section 2.1).
+const UNKNOWN: &[u8] = b"PROXY UNKNOWN";
+
 /// PP2_TYPE_SSL (section 2.2.6), and in its first byte that the client spoke TLS.
 const TYPE_SSL: u8 = 0x20;
 const CLIENT_SSL: u8 = 0x01;
@@ -67,6 +70,13 @@ fn parse_v1(bytes: &[u8]) -> Parsed {
             false => Parsed::Invalid,
         };
     };
+    // What follows this word is ignored, whatever it is; the parser takes no more than four words.
+    if let Some([] | [b' ', ..]) = line[..end].strip_prefix(UNKNOWN) {
+        return Parsed::Header {
+            length: end + 2,
+            client: None,
+        };
+    }
     match v1::Header::try_from(&line[..end + 2]) {
         Ok(header) => Parsed::Header {
             length: end + 2,
@@ -153,7 +163,10 @@ mod tests {
         let line = b"PROXY TCP6 ::ffff:198.51.100.7 ::1 49152 443\r\n";
         assert_eq!(header(parse(line)).1, client("198.51.100.7", false));
         assert_eq!(header(parse(b"PROXY UNKNOWN\r\n")), (15, None));
-        assert_eq!(header(parse(b"PROXY UNKNOWN what ever\r\nGET")), (25, None));
+        let line = b"PROXY UNKNOWN what ever there is to be ignored \xff\r\n";
+        let found = header(parse(&[&line[..], b"GET"].concat()));
+        assert_eq!(found, (line.len(), None));
+        assert_eq!(parse(b"PROXY UNKNOWNS\r\n"), Parsed::Invalid);
     }
 
     #[test]
