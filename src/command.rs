@@ -127,6 +127,7 @@ impl Arguments {
             Command::Key(command) => key::run(&command),
         };
         telemetry::access::flush();
+        telemetry::spans::flush();
         code
     }
 }

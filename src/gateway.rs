@@ -55,7 +55,7 @@ use crate::{
     reserved::{self, Reserved},
     session::SessionKey,
     sessions::{Sessions, handle::Session},
-    telemetry::metrics::Metrics,
+    telemetry::{metrics::Metrics, spans::Period},
     upstream::{Affinity, Upstream},
 };
 
@@ -277,7 +277,11 @@ impl Gateway {
         let (body, watch) = Body::request(body, body_limit, route.timeouts.body_progress);
         let token = self.token(route, behind, &resolution)?;
         record.received = watch.clone();
-        record.trace = trace::mark(&mut parts.headers, record.request_id.clone());
+        record.trace = trace::mark(
+            &mut parts.headers,
+            record.request_id.clone(),
+            record.span.as_ref(),
+        );
         record.sid = token
             .as_ref()
             .and_then(|token| token.sid().map(str::to_owned));
@@ -303,7 +307,7 @@ impl Gateway {
                 }
             })
             .await;
-        record.upstream_took = Some(sending.elapsed());
+        record.upstream_took = Some(Period::since(sending));
         let answered = answered?;
         record.served_by(&answered);
 
@@ -321,7 +325,7 @@ impl Gateway {
             let asks = headers.contains_key(reserved::X_SESSION_SET);
             let persisting = asks.then(Instant::now);
             let persisted = persist.persist(status, headers, &mut resolution).await;
-            record.write_took = persisting.map(|since| since.elapsed());
+            record.write_took = persisting.map(Period::since);
             set_cookie = persisted?;
         }
         if let (Some(handshake), Some(client)) = (handshake, client)
@@ -477,7 +481,7 @@ impl Gateway {
             .await;
         let outgoing = match arrived {
             Ok(approach) => {
-                trace::mark(&mut parts.headers, id);
+                trace::mark(&mut parts.headers, id, None);
                 self.outgoing(parts, &approach).map_err(Denied::from)
             }
             Err(denied) => Err(denied),

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod metrics;
+pub mod spans;
 
 use std::{
     io::{self, IsTerminal},
@@ -45,7 +46,8 @@ pub fn init(format: Format, level: &str) -> Result<(), String> {
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     done.map_err(|error| format!("logging could not be set up: {error}"))?;
-    access::start(format).map_err(|error| format!("logging could not be set up: {error}"))
+    access::start(format);
+    Ok(())
 }
 
 /// Lets a message through at most once in a while, and counts what it held back.

@@ -24,7 +24,7 @@ use crate::{
     server::{End, Handles, Inherited, Server},
     sessions::Sessions,
     store::OpenError,
-    telemetry::metrics::Metrics,
+    telemetry::{metrics::Metrics, spans},
 };
 
 /// How long the database is waited for at the start. One that is away must not keep a gateway from starting.
@@ -41,6 +41,9 @@ pub fn run(path: &Path) -> ExitCode {
     }
     // It takes variables out of the environment, so before there are other threads.
     let passed = ListenFd::from_env();
+    if let Err(sentence) = spans::start(&|name| std::env::var(name).ok()) {
+        return failure(&sentence, 2);
+    }
     match block_on(serve(loaded, path, passed)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(sentence) => failure(&sentence, 1),

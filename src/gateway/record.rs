@@ -16,6 +16,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::{
     admit::Admitted,
     resolve::{Caller, Resolution},
+    trace,
 };
 use crate::{
     body::{Body, BodyError, Watch},
@@ -25,6 +26,7 @@ use crate::{
         self, Format,
         access::{self, Line},
         metrics::{Class, Held, Metrics, RouteMetrics},
+        spans::{Ended, Period, Span},
     },
     upstream::Answered,
 };
@@ -123,6 +125,8 @@ pub struct Record {
     pub request_id: HeaderValue,
     /// The id of the trace that it belongs to.
     pub trace: Option<String>,
+    /// What is told of it to a collector of traces.
+    pub span: Option<Span>,
     user_agent: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     /// Why the gateway answered itself.
@@ -135,11 +139,11 @@ pub struct Record {
     /// Whether the answer has come to its end.
     complete: bool,
     routed_at: Option<Instant>,
-    lookup_took: Option<Duration>,
+    lookup_took: Option<Period>,
     /// From the first try to the head of the upstream's answer.
-    pub upstream_took: Option<Duration>,
+    pub upstream_took: Option<Period>,
     /// Until the change was committed or refused, where there was one.
-    pub write_took: Option<Duration>,
+    pub write_took: Option<Period>,
     head_took: Option<Duration>,
     /// Bytes that a tunnel has carried to the upstream.
     carried: u64,
@@ -173,6 +177,7 @@ impl Record {
             user: None,
             request_id,
             trace: None,
+            span: Span::begin(trace::parent(request.headers())),
             user_agent: field(Field::UserAgent, header::USER_AGENT),
             referer: field(Field::Referer, header::REFERER),
             code: None,
@@ -266,9 +271,9 @@ impl Record {
             }
             Field::DurationUs => Some(self.started.elapsed()),
             Field::HeadUs => self.head_took,
-            Field::LookupUs => self.lookup_took,
-            Field::UpstreamUs => self.upstream_took,
-            Field::WriteUs => self.write_took,
+            Field::LookupUs => self.lookup_took.map(|period| period.took),
+            Field::UpstreamUs => self.upstream_took.map(|period| period.took),
+            Field::WriteUs => self.write_took.map(|period| period.took),
         };
         if let Some(took) = took {
             line.plain(name, took.as_micros());
@@ -312,7 +317,7 @@ impl Witness for Record {
     }
 
     fn resolved(&mut self, resolution: &Resolution) {
-        self.lookup_took = self.routed_at.map(|since| since.elapsed());
+        self.lookup_took = self.routed_at.map(Period::since);
         if let Caller::Visitor(session) = &resolution.caller
             && self.counting.tells(Field::User)
         {
@@ -327,8 +332,51 @@ fn told(client: Option<IpAddr>) -> String {
     client.map_or_else(|| "unix:".to_owned(), |client| client.to_string())
 }
 
+impl Record {
+    /// By OpenTelemetry's semantic conventions for HTTP servers.
+    fn ended(&self) -> Ended {
+        let route = self.route.and_then(|place| self.counting.routes.get(place));
+        let route = route.map(|(name, _)| name.as_str());
+        let name = route.map_or_else(
+            || self.method.to_string(),
+            |route| format!("{} {route}", self.method),
+        );
+        let attributes = [
+            ("http.request.method", Some(self.method.as_str())),
+            ("http.route", route),
+            ("url.path", Some(self.path.as_str())),
+            ("server.address", Some(self.host.as_str())),
+            ("error.type", self.code.map(Code::as_str)),
+            ("session_gateway.upstream", Some(self.upstream.as_str())),
+            ("session_gateway.request_id", self.request_id.to_str().ok()),
+        ];
+        let told = attributes.into_iter().filter_map(|(name, value)| {
+            let value = value.filter(|value| !value.is_empty())?;
+            Some((name, value.to_owned()))
+        });
+        let parts = [
+            ("resolve", self.lookup_took),
+            ("upstream", self.upstream_took),
+            ("persist", self.write_took),
+        ];
+        Ended {
+            name,
+            attributes: told.collect(),
+            status: self.status.map(|status| status.as_u16()),
+            is_fault: self.status.is_some_and(|status| status.is_server_error()),
+            parts: parts
+                .into_iter()
+                .filter_map(|(name, period)| Some((name, period?)))
+                .collect(),
+        }
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
+        if let Some(span) = self.span.take() {
+            span.end(|| self.ended());
+        }
         if self.status.is_none() {
             let route = self.counting.of(self.route);
             route.requests.count(Class::Left);

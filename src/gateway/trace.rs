@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::telemetry::spans::{Parent, Span};
+
 /// The name of a request, for people who look for it in several logs.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -35,10 +37,34 @@ fn is_id(id: &[u8]) -> bool {
     (1..=LONGEST).contains(&id.len()) && id.iter().all(is_right)
 }
 
-/// Puts the id into a request on its way to the upstream, and looks at its trace context: see [`context`].
-pub fn mark(headers: &mut HeaderMap, id: HeaderValue) -> Option<String> {
+/// Puts the id into a request on its way to the upstream, and looks at its trace context: see [`context`]. With a span
+/// of its own the gateway is the upstream's parent.
+pub fn mark(headers: &mut HeaderMap, id: HeaderValue, span: Option<&Span>) -> Option<String> {
     headers.insert(X_REQUEST_ID, id);
-    context(headers)
+    let trace = context(headers);
+    let Some(span) = span else {
+        return trace;
+    };
+    if let Ok(parent) = HeaderValue::try_from(span.traceparent()) {
+        headers.insert(TRACEPARENT, parent);
+    }
+    Some(span.trace().to_owned())
+}
+
+/// Whose span a request belongs to, by a `traceparent` that is valid.
+pub fn parent(headers: &HeaderMap) -> Option<Parent<'_>> {
+    let mut given = headers.get_all(&TRACEPARENT).iter();
+    let (Some(parent), None) = (given.next(), given.next()) else {
+        return None;
+    };
+    let text = std::str::from_utf8(parent.as_bytes()).ok()?;
+    let trace = trace_id(parent.as_bytes())?;
+    let flags = u8::from_str_radix(text.get(53..55)?, 16).ok()?;
+    Some(Parent {
+        trace,
+        span: text.get(36..52)?,
+        sampled: flags & 1 == 1,
+    })
 }
 
 /// The id of the trace that a request belongs to. A context that is not valid is removed, as the standard says;
@@ -192,6 +218,22 @@ mod tests {
         let mut two = headers(&[("traceparent", VALID), ("traceparent", VALID)]);
         assert_eq!(context(&mut two), None);
         assert!(two.is_empty());
+    }
+
+    #[test]
+    fn the_caller_of_a_valid_context_is_known() {
+        let found = headers(&[("traceparent", VALID)]);
+        let expected = Parent {
+            trace: "0af7651916cd43dd8448eb211c80319c",
+            span: "b7ad6b7169203331",
+            sampled: true,
+        };
+        assert_eq!(parent(&found), Some(expected));
+        let off = headers(&[("traceparent", &VALID.replace("-01", "-02"))]);
+        assert!(parent(&off).is_some_and(|parent| !parent.sampled));
+        assert_eq!(parent(&headers(&[("traceparent", "00-x")])), None);
+        let two = headers(&[("traceparent", VALID), ("traceparent", VALID)]);
+        assert_eq!(parent(&two), None);
     }
 
     #[test]

@@ -31,12 +31,12 @@ const LAST: Duration = Duration::from_secs(2);
 /// Lines that did not fit into the queue.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-static WRITER: OnceLock<Writer> = OnceLock::new();
+/// How everything else is logged.
+static FORMAT: OnceLock<Format> = OnceLock::new();
 
-struct Writer {
-    format: Format,
-    lines: SyncSender<Task>,
-}
+/// The way to the thread, which begins with the first line: before it some of the program's environment is taken
+/// away, which is better done alone.
+static LINES: OnceLock<Option<SyncSender<Task>>> = OnceLock::new();
 
 enum Task {
     Write(String),
@@ -44,27 +44,36 @@ enum Task {
     Flush(SyncSender<()>),
 }
 
-/// Starts the thread; `format` is how everything else is logged.
-pub(super) fn start(format: Format) -> io::Result<()> {
-    let (lines, tasks) = sync_channel(MOST_WAITING);
-    let thread = std::thread::Builder::new().name("access-log".to_owned());
-    thread.spawn(move || write(&tasks, &mut io::stderr()))?;
-    let _ = WRITER.set(Writer { format, lines });
-    Ok(())
+/// Lines may be written from now on; `format` is how everything else is logged.
+pub(super) fn start(format: Format) {
+    let _ = FORMAT.set(format);
+}
+
+fn lines() -> Option<&'static SyncSender<Task>> {
+    FORMAT.get()?;
+    let begin = || {
+        let (lines, tasks) = sync_channel(MOST_WAITING);
+        let thread = std::thread::Builder::new().name("access-log".to_owned());
+        let begun = thread.spawn(move || write(&tasks, &mut io::stderr()));
+        begun.ok().map(|_| lines)
+    };
+    LINES.get_or_init(begin).as_ref()
 }
 
 /// Waits until everything is written, within reason.
 pub fn flush() {
-    let Some(writer) = WRITER.get() else { return };
+    let Some(Some(lines)) = LINES.get() else {
+        return;
+    };
     let (done, wait) = sync_channel(1);
-    if writer.lines.send(Task::Flush(done)).is_ok() {
+    if lines.send(Task::Flush(done)).is_ok() {
         let _ = wait.recv_timeout(LAST);
     }
 }
 
 /// How everything else is logged.
 pub fn usual_format() -> Format {
-    WRITER.get().map_or(Format::Text, |writer| writer.format)
+    FORMAT.get().copied().unwrap_or_default()
 }
 
 /// Lines that were left out because the queue was full.
@@ -150,8 +159,8 @@ impl Line {
     /// Hands the line over.
     pub fn send(mut self) {
         self.end();
-        let Some(writer) = WRITER.get() else { return };
-        if writer.lines.try_send(Task::Write(self.text)).is_err() {
+        let Some(lines) = lines() else { return };
+        if lines.try_send(Task::Write(self.text)).is_err() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
     }
