@@ -27,6 +27,8 @@ mod limits;
 mod listening;
 mod metrics;
 mod monitoring;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod outage;
 mod own_tables;
 mod plain;
