@@ -139,7 +139,7 @@ async fn change(
                     return;
                 }
             }
-            () = reloader.changed() => {}
+            () = reloader.time_to_look() => reloader.look().await,
         }
     }
 }

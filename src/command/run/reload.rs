@@ -43,13 +43,17 @@ impl Reloader {
         }
     }
 
-    /// With `watch`, looks after a while whether the files are others than those in force, and reloads if so. They
-    /// must be the same at two looks: a file half written can be valid. Without `watch` it never ends.
-    pub async fn changed(&mut self) {
+    /// With `watch`, waits until it is time to look at the files again. Without it never ends.
+    pub async fn time_to_look(&self) {
         if !self.current.load().config().watch {
             return future::pending().await;
         }
         sleep(LOOK_EVERY).await;
+    }
+
+    /// Reloads if the files are others than those in force. They must be the same at two looks: a file half written
+    /// can be valid.
+    pub async fn look(&mut self) {
         // All of them are read to know whether they have changed: what was compared is then what is loaded.
         let Ok(reading) = self.read().await else {
             return;
