@@ -4,13 +4,14 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     net::IpAddr,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::Poll,
     time::Duration,
 };
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, header};
+use http_body::Body as _;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -68,7 +69,9 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
     let gateway = shared.current.load();
     let timeouts = gateway.config().timeouts.clone();
     let limits = gateway.config().limits.clone();
-    let (arrived, open) = match arrive(socket, open, place, &gateway).await {
+    // Boxed, as all that a connection does not need while it idles.
+    let arriving = Box::pin(arrive(socket, open, place, &gateway));
+    let (arrived, open) = match arriving.await {
         Ok(arrived) => arrived,
         Err(rejected) => return count(&rejected, &gateway),
     };
@@ -114,14 +117,14 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
     let service = service_fn(move |request| trip.clone().answer(request));
     let ended = if is_h2 {
         let connection = h2_settings(&limits, &timeouts).serve_connection(io, service);
-        drive(connection, timer, &mut stages, timeouts.head).await
+        drive(Box::pin(connection), timer, &mut stages, timeouts.head).await
     } else {
         let connection = http1::Builder::new()
             .max_headers(limits.request_fields)
             .max_header_size(limits.request_head)
             .serve_connection(io, service)
             .with_upgrades();
-        drive(connection, timer, &mut stages, timeouts.head).await
+        drive(Box::pin(connection), timer, &mut stages, timeouts.head).await
     };
     match ended {
         Ended::Done(Ok(())) => {}
@@ -245,6 +248,7 @@ impl Trip {
         request: Request<Incoming>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>> {
         let exchange = self.pace.begin();
+        let has_body = !request.body().is_end_stream();
         if !self.is_h2 {
             self.pace.head_ends();
         }
@@ -260,6 +264,9 @@ impl Trip {
                 self.stages.say_goodbye(&mut response);
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     exchange.becomes_tunnel();
+                }
+                if has_body && response.headers().contains_key(header::CONNECTION) {
+                    exchange.lingers();
                 }
             }
             Ok(response.map(|body| Answer::new(body, self.is_h2, exchange)))
@@ -317,12 +324,11 @@ where
 /// Runs a connection to its end, which is a deadline's at the latest. An idle HTTP/2 client is told (GOAWAY), and has
 /// `goodbye` to react.
 async fn drive<C: Stoppable>(
-    connection: C,
+    mut connection: Pin<Box<C>>,
     mut timer: Timer,
     stages: &mut Stages,
     goodbye: Duration,
 ) -> Ended {
-    let mut connection = pin!(connection);
     let mut stopping = false;
     let ended = loop {
         let both = poll_fn(|cx| {

@@ -1,13 +1,18 @@
 //! The reader and writer around a client's socket: notes what the deadlines of `pace` need.
 
 use std::{
+    future::Future as _,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 use tokio_rustls::server::TlsStream;
 
 use super::{frames::Frames, pace::Pace, places::Place, socket::Socket};
@@ -29,8 +34,30 @@ pub struct Guard {
     pace: Arc<Pace>,
     /// Where HTTP/2 is spoken.
     frames: Option<Box<Frames>>,
+    /// What is read and thrown away at the end.
+    linger: Option<Box<Linger>>,
     /// The connection counts for as long as somebody holds this, a tunnel too.
     _open: (Place, Held),
+}
+
+/// How long, and for how many bytes, a client that is still sending is listened to after the last answer.
+const LINGER: Duration = Duration::from_secs(2);
+const MOST_LINGERED: usize = 16 * 1024 * 1024;
+
+#[derive(Debug)]
+struct Linger {
+    timer: Pin<Box<Sleep>>,
+    /// Most bytes.
+    left: usize,
+}
+
+impl Default for Linger {
+    fn default() -> Self {
+        Self {
+            timer: Box::pin(sleep(LINGER)),
+            left: MOST_LINGERED,
+        }
+    }
 }
 
 impl Guard {
@@ -40,6 +67,7 @@ impl Guard {
             transport,
             pace,
             frames: is_h2.then(Box::default),
+            linger: None,
             _open: open,
         }
     }
@@ -64,6 +92,28 @@ impl Guard {
             false => {}
         }
         Ok(())
+    }
+
+    /// Reads on after the last answer, and throws it away, until the client has closed or the time is over. A socket
+    /// that is closed while bytes come is reset, and many clients then never see the answer that was sent before.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Linger { timer, left } = &mut **self.linger.get_or_insert_default();
+        let mut scratch = [0; 4096];
+        while *left > 0 {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let polled = match &mut self.transport {
+                Transport::Plain(socket) => Pin::new(socket).poll_read(cx, &mut buffer),
+                Transport::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            };
+            match polled {
+                Poll::Pending => return timer.as_mut().poll(cx),
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    *left = left.saturating_sub(buffer.filled().len());
+                }
+                Poll::Ready(_) => break,
+            }
+        }
+        Poll::Ready(())
     }
 
     fn note_written<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -138,6 +188,10 @@ impl AsyncWrite for Guard {
             Transport::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         };
-        self.note_written(polled)
+        ready!(self.note_written(polled))?;
+        if self.pace.lingers() {
+            ready!(self.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }

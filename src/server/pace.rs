@@ -36,6 +36,8 @@ pub struct Pace {
     open: AtomicU32,
     /// It is a tunnel now, with deadlines of its own.
     tunnel: AtomicBool,
+    /// Its last answer comes before the end of the request.
+    lingers: AtomicBool,
 }
 
 /// Why a connection is to end.
@@ -62,6 +64,7 @@ impl Pace {
             quiet_since: AtomicU64::new(1),
             open: AtomicU32::new(0),
             tunnel: AtomicBool::new(false),
+            lingers: AtomicBool::new(false),
         })
     }
 
@@ -118,6 +121,11 @@ impl Pace {
         self.tunnel.store(true, Relaxed);
     }
 
+    /// Whether the client may still be sending when the connection ends.
+    pub fn lingers(&self) -> bool {
+        self.lingers.load(Relaxed)
+    }
+
     /// The earliest deadline.
     fn deadline(&self) -> Option<(Instant, Overdue)> {
         if self.tunnel.load(Relaxed) {
@@ -140,6 +148,11 @@ impl Pace {
 pub struct Exchange(Arc<Pace>);
 
 impl Exchange {
+    /// The answer ends the connection, and perhaps the request has not ended: see [`Pace::lingers`].
+    pub fn lingers(&self) {
+        self.0.lingers.store(true, Relaxed);
+    }
+
     /// See [`Pace::become_tunnel`].
     pub fn becomes_tunnel(&self) {
         self.0.become_tunnel();

@@ -83,3 +83,22 @@ fn edge_22_a_client_that_closes_its_half_has_left() {
         (open == 0.0).then_some(())
     });
 }
+
+#[test]
+fn edge_22_a_client_that_is_still_sending_gets_the_answer_that_refuses_it() {
+    let app = Upstream::start();
+    let gateway = Gateway::alone(&app)
+        .line("limits", "request_body = '1KiB'")
+        .start();
+    for _ in 0..5 {
+        let mut client = gateway.post("/").field("Content-Length", "4194304").begin();
+        // Clients that send everything before they read.
+        for _ in 0..64 {
+            client.write(&[b'x'; 65_536]).expect("it is taken");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        client.answer("POST").is_error(413, "body-too-large");
+        assert!(client.is_closed());
+    }
+    assert_eq!(app.seen().len(), 0);
+}
