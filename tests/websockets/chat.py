@@ -16,9 +16,9 @@ async def echo(socket):
     try:
         async for message in socket:
             await socket.send(message)
-        print(f"client closed {socket.close_code} {socket.close_reason}", flush=True)
-    except ConnectionClosed as closed:
-        print(f"client closed {closed.rcvd.code if closed.rcvd else None}", flush=True)
+    except ConnectionClosed:
+        pass
+    print(f"client closed {socket.close_code} {socket.close_reason}", flush=True)
 
 
 async def server():
