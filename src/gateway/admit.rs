@@ -213,8 +213,12 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
     }
 }
 
+/// A leading zero makes an octal number of it for some.
 fn number(length: &HeaderValue) -> Option<u64> {
-    length.to_str().ok()?.parse().ok()
+    let digits = length.to_str().ok()?;
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit())
+        && (digits.len() == 1 || !digits.starts_with('0'));
+    digits.parse().ok().filter(|_| is_plain)
 }
 
 /// Refuses a body that says itself that it is too large. Others are cut while they stream.
@@ -233,8 +237,13 @@ pub fn too_large(limit: u64) -> Refusal {
     Refusal::new(Code::BodyTooLarge, detail).closing()
 }
 
+/// Methods are case-sensitive (RFC 9110, section 9.1), but Django and others make capitals of them.
 fn check_method(method: &Method) -> Result<(), Refusal> {
-    if *method == Method::CONNECT || *method == Method::TRACE || method.as_str() == "TRACK" {
+    let refused = ["CONNECT", "TRACE", "TRACK"];
+    if refused
+        .iter()
+        .any(|name| method.as_str().eq_ignore_ascii_case(name))
+    {
         let detail = format!("The method {method} is not served here.");
         return Err(Refusal::new(Code::MethodRefused, detail).closing());
     }

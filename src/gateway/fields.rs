@@ -5,8 +5,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use crate::{config::FieldChange, reserved};
 
 /// Fields that never pass a hop, whether or not `Connection` names them.
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 9] = [
     header::CONNECTION,
+    HeaderName::from_static("http2-settings"),
     HeaderName::from_static("keep-alive"),
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,

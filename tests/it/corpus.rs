@@ -5,5 +5,6 @@
 mod format;
 mod h1;
 mod h2;
+mod library;
 mod parsers;
 mod recorder;

@@ -8,6 +8,7 @@ mod bad_input;
 mod bodies;
 mod bounded;
 mod changes;
+mod clients;
 mod commands;
 mod concurrency;
 mod corpus;
@@ -25,6 +26,7 @@ mod layers;
 mod library;
 mod limits;
 mod listening;
+mod loads;
 mod metrics;
 mod monitoring;
 #[cfg(feature = "otlp")]

@@ -1,10 +1,6 @@
 //! The cases of HTTP/1.1.
 
-use std::{
-    fmt::Write as _,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, sync::Mutex};
 
 use super::{
     format::{self, Case, Outcome},
@@ -33,7 +29,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn no_request_reaches_the_upstream_in_another_way_than_the_gateway_saw_it() {
+fn edge_9_and_13_no_request_reaches_the_upstream_in_another_way_than_the_gateway_saw_it() {
     let cases = cases();
     assert!(cases.len() >= 150, "{}", cases.len());
     let observed = Mutex::new(vec![Outcome::default(); cases.len()]);
@@ -71,8 +67,8 @@ fn no_request_reaches_the_upstream_in_another_way_than_the_gateway_saw_it() {
 pub fn gateway(app: &impl Served) -> Gateway {
     let database = Database::sqlite();
     Gateway::before(&database, app)
-        .line("timeouts", "head = '1s'\nbody_progress = '1s'")
-        .line("limits", "request_body = '64KiB'")
+        .line("timeouts", "head = '1s'\nbody_progress = '1s'\nidle = '2s'")
+        .line("limits", "request_body = '32KiB'")
         .route("path = '/kept/'\nupstream = 'app'\nencoded_slashes = 'keep'")
         .route("path = '/members/'\nupstream = 'app'\nrequire = 'login'")
         .route("path = '/strip/'\nupstream = 'app'\nstrip_prefix = '/strip/'")
@@ -122,22 +118,15 @@ fn run(gateway: &Gateway, app: &Recorder, case: &Case) -> (Outcome, String) {
         .map(|answer| answer.text())
         .collect();
 
-    // A request that was cut may reach the upstream after the answer.
-    let expected = case.outcome.seen.len().max(passed.len());
-    let deadline = Instant::now() + Duration::from_secs(3);
-    while app.seen().len() < expected && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let seen = app.seen();
+    // Whether a request whose body breaks off has reached the upstream by then is left to chance; it is none there.
+    let whole: Vec<Told> = app.seen().into_iter().filter(|told| told.whole).collect();
     let outcome = Outcome {
         answers: answers.iter().map(shown).collect(),
-        seen: seen.iter().map(|told| told.line.clone()).collect(),
+        seen: whole.iter().map(|told| told.line.clone()).collect(),
     };
     let mut wrong = String::new();
-    let whole: Vec<&Told> = seen.iter().filter(|told| told.whole).collect();
     // An answer to HEAD has no body to tell the target in.
-    let is_for =
-        |(answer, told): (&String, &&Told)| *answer == told.target || told.method == "HEAD";
+    let is_for = |(answer, told): (&String, &Told)| *answer == told.target || told.method == "HEAD";
     if whole.len() != passed.len() || !passed.iter().zip(&whole).all(is_for) {
         wrong.push_str("the upstream saw other requests than were answered for\n");
     }
@@ -152,8 +141,7 @@ fn run(gateway: &Gateway, app: &Recorder, case: &Case) -> (Outcome, String) {
         wrong.push_str("hyper answers by itself only at the end\n");
     }
     let counts = counted(gateway) - before;
-    let cut = seen.len() - whole.len();
-    if !(own + passed.len()..=own + passed.len() + cut).contains(&counts) {
+    if counts != own + passed.len() {
         let _ = writeln!(wrong, "the gateway counted {counts} requests");
     }
     (outcome, wrong)

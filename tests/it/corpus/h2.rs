@@ -1,10 +1,6 @@
 //! The cases of HTTP/2, frame by frame.
 
-use std::{
-    fmt::Write as _,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::{fmt::Write as _, sync::Mutex};
 
 use super::{
     format::{self, Case, Outcome, unescape},
@@ -124,7 +120,7 @@ fn fields<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Field> {
 }
 
 #[test]
-fn no_http_2_request_reaches_the_upstream_in_another_way_than_the_gateway_saw_it() {
+fn edge_9_and_10_no_http_2_request_reaches_the_upstream_in_another_way_than_the_gateway_saw_it() {
     let cases = format::read(include_str!("h2.txt"));
     assert!(cases.len() >= 40, "{}", cases.len());
     let observed = Mutex::new(vec![Outcome::default(); cases.len()]);
@@ -181,24 +177,20 @@ fn run(address: std::net::SocketAddr, app: &Recorder, case: &Case) -> (Outcome, 
         .filter(|stream| stream.status == Some(200) && stream.ended)
         .map(|stream| String::from_utf8_lossy(&stream.body).into_owned())
         .collect();
-    let expected = case.outcome.seen.len().max(passed.len());
-    let deadline = Instant::now() + Duration::from_secs(3);
-    while app.seen().len() < expected && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let mut seen = app.seen();
+    // Whether a request that breaks off has reached the upstream by then is left to chance; it is none there.
+    let is_malformed = app.seen().iter().any(Told::is_malformed);
+    let mut seen: Vec<Told> = app.seen().into_iter().filter(|told| told.whole).collect();
     // Requests of one connection go their own ways.
     seen.sort_by_key(|told| told.target == "/second");
     let mut wrong = String::new();
-    let whole: Vec<&Told> = seen.iter().filter(|told| told.whole).collect();
     let all_answered = passed
         .iter()
-        .all(|target| target.is_empty() || whole.iter().any(|told| told.target == *target));
-    if !all_answered || whole.len() < passed.len() {
+        .all(|target| target.is_empty() || seen.iter().any(|told| told.target == *target));
+    if !all_answered || seen.len() < passed.len() {
         wrong.push_str("the upstream saw other requests than were answered for\n");
     }
     let seen: Vec<String> = seen.iter().map(|told| told.line.clone()).collect();
-    if seen.iter().any(|line| line.starts_with("MALFORMED")) {
+    if is_malformed {
         wrong.push_str("the upstream cannot read it\n");
     }
     (Outcome { answers, seen }, wrong)

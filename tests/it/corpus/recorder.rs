@@ -30,6 +30,13 @@ pub struct Told {
     pub whole: bool,
 }
 
+impl Told {
+    /// Whether the upstream could make nothing of it.
+    pub fn is_malformed(&self) -> bool {
+        self.line.starts_with("MALFORMED")
+    }
+}
+
 impl Recorder {
     pub fn start() -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));

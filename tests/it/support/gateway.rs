@@ -242,6 +242,12 @@ impl Setup {
             .line(&section, "django = true")
     }
 
+    /// Keeps this database for as long as the gateway.
+    pub fn owning(mut self, database: Database) -> Self {
+        self.database = Some(Arc::new(database));
+        self
+    }
+
     /// Adds a route.
     pub fn route(mut self, lines: &str) -> Self {
         self.routes.push(lines.to_owned());
@@ -323,9 +329,10 @@ impl Setup {
     }
 }
 
-/// The compiled program.
+/// The compiled program, or the one that `SG_TEST_GATEWAY` names.
 pub fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_session-gateway"))
+    let named = std::env::var_os("SG_TEST_GATEWAY");
+    Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_session-gateway").into()))
 }
 
 /// Runs a command that ends by itself within the tests' patience.

@@ -184,6 +184,11 @@ impl Connection {
         Ok(body)
     }
 
+    /// What is still to be read.
+    pub fn into_reader(self) -> BufReader<TcpStream> {
+        self.stream
+    }
+
     /// Reads just this many bytes of a body.
     pub fn read_exactly(&mut self, bytes: usize) -> Vec<u8> {
         let mut body = vec![0; bytes];

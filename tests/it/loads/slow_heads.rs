@@ -1,0 +1,148 @@
+//! Clients that send their heads as slowly as they can, beside others.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    runtime::Runtime,
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{is_full, sized, usage};
+use crate::support::{Connection, Gateway, PATIENCE, Served as _, Upstream};
+
+/// What a busy machine may add to a deadline.
+const TOLERANCE: Duration = Duration::from_secs(3);
+
+fn gateway(app: &Upstream, head: Duration) -> Gateway {
+    Gateway::alone(app)
+        .line("timeouts", &format!("head = '{}s'", head.as_secs()))
+        .line("django.cookie", "secure = false")
+        .start()
+}
+
+/// Opens so many connections and lets a byte of each head trickle each second; gives how long each was open.
+async fn trickle(address: SocketAddr, count: usize, stop: Arc<AtomicBool>) -> Vec<Duration> {
+    let mut clients = JoinSet::new();
+    for number in 0..count {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let stop = Arc::clone(&stop);
+        clients.spawn(async move {
+            let begun = Instant::now();
+            stream
+                .write_all(b"GET / HTTP/1.1\r\nX-Slow: ")
+                .await
+                .unwrap();
+            tokio::time::sleep(Duration::from_millis(number as u64 % 1000)).await;
+            let mut answer = [0; 64];
+            while !stop.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE {
+                match timeout(Duration::from_secs(1), stream.read(&mut answer)).await {
+                    Ok(Ok(0) | Err(_)) => break,
+                    Ok(Ok(_)) => {}
+                    Err(_) => {
+                        let _ = stream.write_all(b"a").await;
+                    }
+                }
+            }
+            begun.elapsed()
+        });
+    }
+    clients.join_all().await
+}
+
+#[test]
+fn edge_18_many_slow_heads_are_each_closed_within_the_deadline_in_little_memory() {
+    let count = sized(300, 2_000);
+    let head = sized(Duration::from_secs(2), Duration::from_secs(10));
+    let app = Upstream::start();
+    let gateway = gateway(&app, head);
+    for _ in 0..100 {
+        gateway.get("/").send();
+    }
+    let before = usage::memory(&gateway);
+    usage::forget_most_memory(&gateway);
+    let runtime = Runtime::new().unwrap();
+    let never = Arc::new(AtomicBool::new(false));
+    let slow = runtime.spawn(trickle(gateway.address(), count, never));
+    let mut others = 0;
+    let mut slowest = Duration::ZERO;
+    while !slow.is_finished() {
+        let begun = Instant::now();
+        gateway.get("/").send().is_upstreams(200);
+        slowest = slowest.max(begun.elapsed());
+        others += 1;
+    }
+    let open = runtime.block_on(slow).unwrap();
+    let growth = usage::most_memory(&gateway).saturating_sub(before);
+    let (first, last) = (open.iter().min().unwrap(), open.iter().max().unwrap());
+    println!(
+        "load: {count} slow heads with a deadline of {head:?}: closed after {first:.2?} to {last:.2?}, memory {:.1} MiB \
+         and {:.1} MiB more at most, {others} other requests meanwhile, the slowest in {slowest:.2?}",
+        before as f64 / 1024.0,
+        growth as f64 / 1024.0
+    );
+    assert!(*last < head + TOLERANCE, "closed after {last:?}");
+    assert!(
+        *first + Duration::from_millis(100) >= head,
+        "closed after {first:?}"
+    );
+    assert!(
+        growth < 32 * count as u64,
+        "{growth} KiB for {count} slow heads"
+    );
+}
+
+/// The processor time of a request among `count` on a kept connection.
+fn each(gateway: &Gateway, connection: &mut Connection, count: u32) -> Duration {
+    let ask = gateway.get("/").bytes();
+    let before = usage::processor_time(gateway);
+    for _ in 0..count {
+        connection.write(&ask).unwrap();
+        connection.answer("GET").is_upstreams(200);
+    }
+    (usage::processor_time(gateway) - before) / count
+}
+
+/// With and without slow heads by turns, so that what else the machine does falls on both.
+#[test]
+fn edge_18_slow_heads_cost_the_others_little() {
+    let (rounds, slow, requests) = sized((3, 200, 300), (7, 2_000, 4_000));
+    let app = Upstream::forgetful(|_| crate::support::reply(200).body("ok"));
+    let gateway = gateway(&app, Duration::from_secs(60));
+    let mut connection = Connection::open(gateway.address());
+    each(&gateway, &mut connection, requests);
+    let runtime = Runtime::new().unwrap();
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        without.push(each(&gateway, &mut connection, requests));
+        let stop = Arc::new(AtomicBool::new(false));
+        let slow = runtime.spawn(trickle(gateway.address(), slow, Arc::clone(&stop)));
+        // All are open before it is measured.
+        std::thread::sleep(sized(Duration::from_millis(300), Duration::from_secs(2)));
+        with.push(each(&gateway, &mut connection, requests));
+        stop.store(true, Ordering::Relaxed);
+        runtime.block_on(slow).unwrap();
+    }
+    without.sort();
+    with.sort();
+    let (without, with) = (without[rounds / 2], with[rounds / 2]);
+    let growth = with.as_secs_f64() / without.as_secs_f64() - 1.0;
+    println!(
+        "load: {slow} slow heads beside {requests} requests, {rounds} rounds of each: {:.1} us of processor time for a \
+         request without them, {:.1} us with them ({:+.1} %), their own bytes included",
+        without.as_secs_f64() * 1e6,
+        with.as_secs_f64() * 1e6,
+        growth * 100.0
+    );
+    // A few hundred requests beside other tests say little.
+    assert!(growth < if is_full() { 0.1 } else { 0.6 }, "{growth:+.3}");
+}
