@@ -78,11 +78,12 @@ fn parse_v1(bytes: &[u8]) -> Parsed {
         };
     }
     match v1::Header::try_from(&line[..end + 2]) {
-        Ok(header) => Parsed::Header {
+        // Rust's numbers may have a sign, ports have none.
+        Ok(header) if !line[..end].contains(&b'+') => Parsed::Header {
             length: end + 2,
             client: of_v1(&header.addresses),
         },
-        Err(_) => Parsed::Invalid,
+        _ => Parsed::Invalid,
     }
 }
 
@@ -203,6 +204,7 @@ mod tests {
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             b"PROXY TCP4 198.51.100.7 10.0.0.1 49152 99999\r\n",
             b"PROXY TCP4 ::1 10.0.0.1 49152 443\r\n",
+            b"PROXY TCP4 198.51.100.7 10.0.0.1 +49152 443\r\n",
             b"PROXY\r\n",
             b"PROXY TCP4 198.51.100.7 10.0.0.1 49152 443\n GET / HTTP/1.1\r\n",
             b"PROXY TCP5 198.51.100.7 10.0.0.1 49152 443\r\n",
