@@ -389,7 +389,7 @@ fn a_body_that_stalls_never_looks_whole() {
 fn a_client_that_stalls_is_let_go() {
     let app = Upstream::start();
     let gateway = gateway(&app)
-        .line("timeouts", "idle = '300ms'")
+        .line("timeouts", "head = '300ms'\nidle = '300ms'")
         .line("timeouts", "body_progress = '300ms'")
         .start();
     // In the middle of a body.
