@@ -253,7 +253,7 @@ fn field_value(value: &Value<'_>) -> Option<Option<HeaderValue>> {
 }
 
 /// Keys of a route that say something of an upstream.
-const OF_UPSTREAMS: [&str; 19] = [
+const OF_UPSTREAMS: [&str; 22] = [
     "upstream",
     "session",
     "require",
@@ -273,6 +273,9 @@ const OF_UPSTREAMS: [&str; 19] = [
     "strip_prefix",
     "timeouts",
     "limits",
+    "upgrades",
+    "recheck",
+    "recheck_grace",
 ];
 
 /// Reports what a route with `redirect` cannot have.
