@@ -197,7 +197,7 @@ fn a_postgresql_database_that_says_no() {
 }
 
 #[test]
-fn a_database_that_cannot_be_reached_is_no_error_at_the_start() {
+fn edge_33_a_database_that_cannot_be_reached_is_no_error_at_the_start() {
     let app = Upstream::start();
     let setup = Setup::new("postgres://postgres:secret@127.0.0.1:1/site")
         .upstream("app", &app)

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::support::{
     Connection, Database, Gate, Gateway, Served as _, Upstream, eventually,
+    frames::{Frames, block, headers},
     gateway::Setup,
     reply,
     websocket::{WebSockets, closed, handshake, masked, next_frame, opened},
@@ -44,7 +45,8 @@ fn takes_no_connections(gateway: &Gateway) {
 }
 
 #[test]
-fn sigterm_is_not_ready_at_once_and_connections_are_taken_for_drain_delay_each_for_one_answer() {
+fn edge_30_sigterm_is_not_ready_at_once_and_connections_are_taken_for_drain_delay_each_for_one_answer()
+ {
     let app = Upstream::start();
     let mut gateway = setup(&app, "10m", "10m").start();
     let mut kept = idle(&gateway);
@@ -69,7 +71,7 @@ fn sigterm_is_not_ready_at_once_and_connections_are_taken_for_drain_delay_each_f
 }
 
 #[test]
-fn an_idle_connection_is_served_once_more_after_the_gateway_has_stopped_accepting() {
+fn edge_30_an_idle_connection_is_served_once_more_after_the_gateway_has_stopped_accepting() {
     let app = Upstream::start();
     let mut gateway = setup(&app, "100ms", "10m").start();
     let mut kept = idle(&gateway);
@@ -83,7 +85,7 @@ fn an_idle_connection_is_served_once_more_after_the_gateway_has_stopped_acceptin
 }
 
 #[test]
-fn idle_connections_are_closed_at_the_end_of_the_grace_and_that_is_no_loss() {
+fn edge_30_idle_connections_are_closed_at_the_end_of_the_grace_and_that_is_no_loss() {
     let app = Upstream::start();
     let mut gateway = setup(&app, "0s", "300ms").start();
     let mut kept = idle(&gateway);
@@ -97,7 +99,7 @@ fn idle_connections_are_closed_at_the_end_of_the_grace_and_that_is_no_loss() {
 }
 
 #[test]
-fn what_is_cut_at_the_end_of_the_grace_is_told() {
+fn edge_30_what_is_cut_at_the_end_of_the_grace_is_told() {
     let gate = Gate::default();
     let held = gate.clone();
     let app = Upstream::with(move |_| {
@@ -143,7 +145,7 @@ fn sigint_closes_idle_connections_at_once_and_waits_for_requests() {
 }
 
 #[test]
-fn a_session_write_under_way_at_sigterm_is_stored_though_its_client_has_left() {
+fn edge_30_a_session_write_under_way_at_sigterm_is_stored_though_its_client_has_left() {
     let app = Upstream::start();
     app.answers(reply(200).set(r#"{"set":{"a":1}}"#));
     let database = Database::sqlite();
@@ -168,7 +170,7 @@ fn a_session_write_under_way_at_sigterm_is_stored_though_its_client_has_left() {
 }
 
 #[test]
-fn connections_that_wait_to_be_accepted_are_served_before_the_socket_closes() {
+fn edge_30_connections_that_wait_to_be_accepted_are_served_before_the_socket_closes() {
     let app = Upstream::start();
     let mut gateway = setup(&app, "0s", "10m")
         .line("limits", "connections = 1")
@@ -187,7 +189,7 @@ fn connections_that_wait_to_be_accepted_are_served_before_the_socket_closes() {
 }
 
 #[test]
-fn a_tunnel_is_part_of_the_drain_and_gets_its_close_frame_within_the_grace() {
+fn edge_30_a_tunnel_is_part_of_the_drain_and_gets_its_close_frame_within_the_grace() {
     let server = WebSockets::echo();
     for (signal, grace) in [("TERM", "2s"), ("INT", "10m")] {
         let mut gateway = Gateway::alone(&server)
@@ -209,4 +211,32 @@ fn a_tunnel_is_part_of_the_drain_and_gets_its_close_frame_within_the_grace() {
         assert_eq!(gateway.process.wait().code(), Some(0));
         assert!(!gateway.log().contains("cut off"), "{}", gateway.log());
     }
+}
+
+#[test]
+fn edge_30_http_2_clients_are_told_to_go_and_what_they_have_asked_is_answered() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let app = Upstream::with(move |_| {
+        held.pass();
+        reply(200).body("ok")
+    });
+    let mut gateway = setup(&app, "100ms", "10m").start();
+    let mut client = Frames::open(gateway.address());
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "shop.test"),
+        (":path", "/"),
+    ];
+    client.write(&headers(1, true, &block(&fields)));
+    gate.wait_for(1);
+    gateway.process.signal("TERM");
+    assert!(client.until(|client| client.goaway == Some(0)));
+    gate.open();
+    assert!(client.until(|client| client.is_done(1)));
+    let answer = &client.streams[&1];
+    assert_eq!((answer.status, &*answer.body), (Some(200), &b"ok"[..]));
+    assert!(client.until(|client| client.closed));
+    assert_eq!(gateway.process.wait().code(), Some(0));
 }

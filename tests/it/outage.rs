@@ -136,12 +136,12 @@ fn store_down_is_never_anonymous(mut server: impl Server) {
 }
 
 #[test]
-fn a_gateway_that_starts_without_postgresql_recovers_by_itself() {
+fn edge_33_a_gateway_that_starts_without_postgresql_recovers_by_itself() {
     a_gateway_that_starts_without_its_database_recovers_by_itself(PostgresServer::start());
 }
 
 #[test]
-fn a_gateway_that_starts_without_mariadb_recovers_by_itself() {
+fn edge_33_a_gateway_that_starts_without_mariadb_recovers_by_itself() {
     a_gateway_that_starts_without_its_database_recovers_by_itself(MariaDbServer::start(&[]));
 }
 

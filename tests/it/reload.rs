@@ -21,7 +21,7 @@ fn with_key_file(database: &Database, app: &Upstream, key: &std::path::Path) -> 
 }
 
 #[test]
-fn a_reload_changes_new_requests_at_once_and_none_that_is_under_way() {
+fn edge_31_a_reload_changes_new_requests_at_once_and_none_that_is_under_way() {
     let (before, after) = (Upstream::start(), Upstream::start());
     let gate = Gate::default();
     let held = gate.clone();
@@ -57,7 +57,7 @@ fn a_reload_changes_new_requests_at_once_and_none_that_is_under_way() {
 }
 
 #[test]
-fn a_bad_file_changes_nothing_and_is_logged_with_every_line_that_is_wrong() {
+fn edge_31_a_bad_file_changes_nothing_and_is_logged_with_every_line_that_is_wrong() {
     let app = Upstream::start();
     let database = Database::sqlite();
     let setup = Gateway::before(&database, &app);
@@ -102,7 +102,7 @@ fn a_bad_file_changes_nothing_and_is_logged_with_every_line_that_is_wrong() {
 }
 
 #[test]
-fn what_cannot_be_reloaded_is_refused_as_a_whole_with_a_sentence() {
+fn edge_31_what_cannot_be_reloaded_is_refused_as_a_whole_with_a_sentence() {
     let (app, other) = (Upstream::start(), Upstream::start());
     other.answers(reply(200).body("other"));
     let database = Database::sqlite();
@@ -197,7 +197,7 @@ fn another_database_is_tried_before_it_is_in_force() {
 }
 
 #[test]
-fn a_gateway_stays_ready_when_a_reload_names_a_database_that_does_not_answer() {
+fn edge_33_a_gateway_stays_ready_when_a_reload_names_a_database_that_does_not_answer() {
     let app = Upstream::start();
     let database = Database::sqlite();
     let key = database.session(&json!({}));

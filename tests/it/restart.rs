@@ -62,7 +62,7 @@ impl Drop for Line {
 }
 
 #[test]
-fn ten_restarts_under_load_lose_no_request() {
+fn edge_30_ten_restarts_under_load_lose_no_request() {
     let app = Upstream::forgetful(|_| reply(200).body("ok"));
     let mut line = Line::start(&Gateway::alone(&app));
     let load = Load::start(line.first.address());
@@ -77,7 +77,7 @@ fn ten_restarts_under_load_lose_no_request() {
 }
 
 #[test]
-fn ten_reloads_under_load_lose_no_request() {
+fn edge_31_ten_reloads_under_load_lose_no_request() {
     let apps = [(); 2].map(|()| Upstream::forgetful(|_| reply(200).body("ok")));
     let database = Database::sqlite();
     let setups = [0, 1].map(|place| Gateway::before(&database, &apps[place]));
@@ -157,7 +157,7 @@ fn a_successor_that_fails_changes_nothing_and_a_later_one_takes_over() {
 }
 
 #[test]
-fn a_request_under_way_ends_in_the_gateway_that_was_replaced() {
+fn edge_30_a_request_under_way_ends_in_the_gateway_that_was_replaced() {
     let gate = Gate::default();
     let held = gate.clone();
     let app = Upstream::with(move |seen| {
@@ -221,7 +221,7 @@ fn asks(path: &Path) -> String {
 }
 
 #[test]
-fn with_systemds_socket_a_restart_lets_connections_wait_and_refuses_none() {
+fn edge_29_with_systemds_socket_a_restart_lets_connections_wait_and_refuses_none() {
     let app = Upstream::start();
     let setup = Gateway::alone(&app).top("drain_delay = '0s'\nshutdown_grace = '1s'");
     let folder = tempfile::tempdir().unwrap();
@@ -270,7 +270,7 @@ fn with_systemds_socket_a_restart_lets_connections_wait_and_refuses_none() {
 }
 
 #[test]
-fn systemds_socket_that_nobody_serves_is_an_error_at_the_start() {
+fn edge_29_systemds_socket_that_nobody_serves_is_an_error_at_the_start() {
     let app = Upstream::start();
     let setup = Gateway::alone(&app).listen("127.0.0.1:0");
     let folder = tempfile::tempdir().unwrap();
@@ -332,7 +332,7 @@ fn systemd_is_told_of_start_reload_successor_and_end() {
 }
 
 #[test]
-fn with_watch_a_changed_file_is_in_force_without_a_signal_and_a_bad_one_is_refused_once() {
+fn edge_31_with_watch_a_changed_file_is_in_force_without_a_signal_and_a_bad_one_is_refused_once() {
     let (app, other) = (Upstream::start(), Upstream::start());
     other.answers(reply(200).body("other"));
     let folder = tempfile::tempdir().unwrap();

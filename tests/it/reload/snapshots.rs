@@ -50,7 +50,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 #[test]
-fn each_request_is_answered_by_one_configuration_as_a_whole() {
+fn edge_31_each_request_is_answered_by_one_configuration_as_a_whole() {
     let config = Config {
         cases: 4,
         failure_persistence: None,
