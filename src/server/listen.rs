@@ -43,7 +43,7 @@ pub struct BindError {
 impl BindError {
     /// systemd has opened a socket that the configuration does not have.
     pub(super) fn forgotten(address: &str) -> Self {
-        let cause = "systemd has opened this socket, but neither a [[listener]] nor [health] has the address, so \
+        let cause = "systemd has opened this socket, but no [[listener]], [health] or [admin] has the address, so \
                      its clients would wait for ever. Correct ListenStream or the configuration";
         Self {
             address: address.to_owned(),
