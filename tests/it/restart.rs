@@ -90,9 +90,9 @@ fn edge_31_ten_reloads_under_load_lose_no_request() {
     load.end("ten reloads").lost_nothing();
 }
 
-/// As it is asked of a release build: `SG_TEST_LOAD=2000 tests/run in_full`, see docs/operations.md.
+/// With a release build and SG_TEST_LOAD=2000: see docs/operations.md.
 #[test]
-#[ignore = "takes minutes, and a release build"]
+#[ignore = "takes a minute and both cores"]
 fn restarts_and_reloads_in_full() {
     let app = Upstream::forgetful(|_| reply(200).body("ok"));
     let setup = Gateway::alone(&app);
