@@ -56,7 +56,10 @@ pub(super) fn block_on<T>(future: impl Future<Output = Result<T, String>>) -> Re
         .enable_all()
         .build()
         .map_err(|error| format!("no threads could be started: {error}"))?;
-    runtime.block_on(future)
+    let done = runtime.block_on(future);
+    // What still blocks a thread waits for a successor, or for a disk.
+    runtime.shutdown_background();
+    done
 }
 
 async fn serve(loaded: Loaded, file: &Path, passed: ListenFd) -> Result<(), String> {
@@ -94,8 +97,11 @@ async fn serve(loaded: Loaded, file: &Path, passed: ListenFd) -> Result<(), Stri
     let reloader = Reloader::new(file.to_owned(), fingerprint, current.clone());
     let changing = tokio::spawn(change(asked, reloader, server.handles(), sender));
     if let Some(predecessor) = predecessor {
-        // Without a predecessor there is nobody who would have to leave.
-        let _ = predecessor.ready();
+        predecessor.ready().map_err(|error| {
+            format!(
+                "the gateway that this one was to follow has ended ({error}), so this one ends too"
+            )
+        })?;
     }
     systemd::ready();
     server.run(current, ends).await;

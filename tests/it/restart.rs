@@ -3,6 +3,7 @@
 mod load;
 
 use std::{
+    net::TcpListener,
     os::unix::net::UnixDatagram,
     path::Path,
     process::Command,
@@ -369,4 +370,29 @@ fn edge_31_with_watch_a_changed_file_is_in_force_without_a_signal_and_a_bad_one_
     std::fs::write(&key, "another key").unwrap();
     reloads((3, 1));
     assert_eq!(gateway.get("/").send().text(), "other");
+}
+
+#[test]
+fn a_gateway_that_is_ended_while_its_successor_starts_is_not_followed() {
+    let app = Upstream::start();
+    // A database that does not answer holds both up at their start.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://{}/site", silent.local_addr().unwrap());
+    let mut gateway = Setup::new(&url)
+        .top("drain_delay = '0s'")
+        .upstream("app", &app)
+        .route("path = '/'\nupstream = 'app'\nsession = 'off'")
+        .start();
+    gateway.process.signal("USR2");
+    eventually("it is starting another one", || {
+        let log = gateway.log();
+        log.contains("starting another process").then_some(())
+    });
+    gateway.process.signal("TERM");
+    assert_eq!(gateway.process.wait().code(), Some(0));
+    let refused = "the gateway that this one was to follow has ended";
+    eventually("the successor ends too", || {
+        gateway.log().contains(refused).then_some(())
+    });
+    assert!(std::net::TcpStream::connect(gateway.address()).is_err());
 }

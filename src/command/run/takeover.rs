@@ -1,7 +1,7 @@
 //! Restart without loss: on SIGUSR2 the gateway starts its successor, hands its sockets over and leaves once the other
 //! one is ready. Until then, and if the other one fails, it goes on as if nothing had been asked.
 //!
-//! The two speak over a socket that is the successor's standard input: sockets one way, the line `ready` the other.
+//! The two speak over a socket that is the successor's standard input: sockets, then the lines `ready` and `go`.
 
 use std::{
     env,
@@ -22,11 +22,14 @@ const VARIABLE: &str = "SESSION_GATEWAY_TAKES_OVER";
 /// What it says when it could serve.
 const READY: &[u8] = b"ready\n";
 
+/// What it is answered: an old one that has ended meanwhile was not to be followed.
+const GO: &[u8] = b"go\n";
+
 /// How long a successor may take to become ready. It tries the database for two seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long the sockets may take, which have been sent already.
-const SOCKETS: Duration = Duration::from_secs(10);
+/// How long the old one may take to say what is due.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// The side that makes room: starts this program again, as it was started, from where it is now. Returns the
 /// successor's process id when that is ready. Blocks.
@@ -82,7 +85,7 @@ fn wait_until_ready(mut successor: &UnixStream) -> io::Result<()> {
         }
     }
     match said == *READY {
-        true => Ok(()),
+        true => successor.write_all(GO),
         false => Err(io::Error::other("it said something else than ready")),
     }
 }
@@ -117,16 +120,18 @@ impl Predecessor {
     ///
     /// It has not sent any, or in another way.
     pub fn sockets(&self) -> io::Result<Inherited> {
-        self.0.set_read_timeout(Some(SOCKETS))?;
+        self.0.set_read_timeout(Some(ANSWER))?;
         Inherited::receive(&self.0)
     }
 
-    /// Tells it that this process serves from now on.
+    /// Tells it that this process could serve, and waits for its word. Blocks.
     ///
     /// # Errors
     ///
-    /// It has gone, or does not wait any more.
+    /// It has ended, or does not wait any more.
     pub fn ready(mut self) -> io::Result<()> {
-        self.0.write_all(READY)
+        self.0.write_all(READY)?;
+        let mut said = [0; GO.len()];
+        self.0.read_exact(&mut said)
     }
 }
