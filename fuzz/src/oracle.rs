@@ -4,8 +4,7 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// A JSON value. `PartialEq` takes floats for equal that differ in their last digits: serde_json reads them
-/// fast, not exactly.
+/// A JSON value. `PartialEq` goes by what a number is, not by how it is written.
 #[derive(Clone, Debug)]
 pub enum Json {
     Null,
@@ -23,22 +22,6 @@ impl Json {
     /// RFC 8259, without lone surrogates, without numbers beyond a double, at most 127 levels deep.
     pub fn strict(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok()
-    }
-
-    /// Whether serde_json takes a number for one beyond a double that is the largest of them: it reads floats fast, not
-    /// exactly. Then it is no judge.
-    pub fn is_misread(text: &[u8]) -> bool {
-        let Err(error) = serde_json::from_slice::<Self>(text) else {
-            return false;
-        };
-        let numbers = text.split(|byte| !b"+-.0123456789Ee".contains(byte));
-        let is_beyond = |number: &[u8]| {
-            let number = std::str::from_utf8(number).ok();
-            number
-                .and_then(|number| number.parse().ok())
-                .is_some_and(f64::is_infinite)
-        };
-        error.to_string().starts_with("number out of range") && !numbers.into_iter().any(is_beyond)
     }
 
     /// Objects and arrays inside each other.
@@ -89,8 +72,10 @@ impl PartialEq for Json {
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Array(a), Self::Array(b)) => a == b,
             (Self::Object(a), Self::Object(b)) => a == b,
+            (Self::Unsigned(a), Self::Unsigned(b)) => a == b,
+            (Self::Negative(a), Self::Negative(b)) => a == b,
             _ => match (self.number(), other.number()) {
-                (Some(a), Some(b)) => a == b || (a - b).abs() <= a.abs() * 1e-12,
+                (Some(a), Some(b)) => a == b,
                 _ => false,
             },
         }

@@ -99,6 +99,17 @@ async fn a_key_that_a_client_made_up_is_never_adopted() {
 }
 
 #[tokio::test]
+async fn a_float_is_the_one_that_python_wrote() {
+    let (_site, sessions) = site().await;
+    let mut session = loaded(&sessions, None).await;
+    // A reader that is fast rather than exact makes a neighbour of each of them.
+    for number in [0.9158478740507359, 935.7116851572259, 9.951776705203319] {
+        session.insert("a", number).unwrap();
+        assert_eq!(session.get("a"), Ok(Some(number)));
+    }
+}
+
+#[tokio::test]
 async fn contents_are_read_and_changed_like_a_dict() {
     let (_site, sessions) = site().await;
     let key = stored(
