@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::{
         Arc,
@@ -16,9 +16,15 @@ use bytes::Bytes;
 use http::{HeaderMap, header::SET_COOKIE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, Sleep, timeout},
+};
 
 use crate::reserved;
+
+/// How long the end of a request is awaited whose whole body is there: it is on its way.
+const END_OF_STREAM: Duration = Duration::from_secs(5);
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +66,8 @@ pub enum Body {
 
 /// A body under way. Boxed: it is far larger than the usual empty one.
 pub struct Stream {
-    inner: Incoming,
+    /// There until this is dropped.
+    inner: Option<Incoming>,
     remaining: Option<u64>,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
@@ -144,7 +151,7 @@ impl Body {
         }
         let watch = Arc::new(Watch::new());
         let stream = Stream {
-            inner,
+            inner: Some(inner),
             remaining: most,
             idle,
             timer: None,
@@ -176,7 +183,7 @@ impl Body {
             return Self::Empty;
         }
         let stream = Stream {
-            inner,
+            inner: Some(inner),
             remaining: None,
             idle,
             timer: None,
@@ -242,7 +249,7 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Stream(stream) => stream.inner.is_end_stream(),
+            Self::Stream(stream) => stream.is_end_stream(),
         }
     }
 
@@ -250,14 +257,21 @@ impl HttpBody for Body {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(stream) => stream.inner.size_hint(),
+            Self::Stream(stream) => stream
+                .inner
+                .as_ref()
+                .map(Incoming::size_hint)
+                .unwrap_or_default(),
         }
     }
 }
 
 impl Stream {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(inner).poll_frame(cx);
         if polled.is_pending() {
             // Only a body that keeps somebody waiting pays for a timer.
             let idle = self.idle;
@@ -290,7 +304,7 @@ impl Stream {
                 None => return Poll::Ready(Some(Err(self.fail(BodyError::TooLarge)))),
             }
         }
-        if self.inner.is_end_stream() {
+        if self.is_end_stream() {
             self.end();
         }
         // What comes after a request's body is believed by some servers like its head, which was checked.
@@ -299,6 +313,10 @@ impl Stream {
             return Poll::Ready(None);
         }
         Poll::Ready(Some(Ok(without_reserved_trailers(frame))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn end(&mut self) {
@@ -319,6 +337,27 @@ impl Stream {
             watch.failed.store(true, Ordering::Relaxed);
         }
         error
+    }
+}
+
+/// A client of HTTP/2 that has sent as much as it has announced may still send the end itself, as an empty frame. Nobody
+/// waits for that. But a stream that is given up before its end is reset (RFC 9113, section 8.1), and there are clients
+/// that lose the answer by it, such as Python's httpx.
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let Some(mut inner) = self.inner.take().filter(|_| self.watch.is_some()) else {
+            return;
+        };
+        if inner.is_end_stream() || inner.size_hint().exact() != Some(0) {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                let end = poll_fn(|cx| Pin::new(&mut inner).poll_frame(cx));
+                // Whatever comes, the stream is over then.
+                let _ = timeout(END_OF_STREAM, end).await;
+            });
+        }
     }
 }
 

@@ -21,7 +21,7 @@ const WAYS: [Way; 7] = [
     Way {
         is_secure: false,
         options: &["--http1.0"],
-        version: "1.1",
+        version: "1",
     },
     Way {
         is_secure: false,
@@ -85,7 +85,6 @@ fn edge_22_curl_gets_and_sends_in_every_way() {
                 "a=b",
             ])
             .arg(url(&scene, way, "/")));
-        // curl calls the answer by its own version, which is never below what a server can.
         assert_eq!(told, format!("a=b{} 200", way.version), "{:?}", way.options);
 
         let sent = [
@@ -138,7 +137,12 @@ fn edge_22_curl_is_told_to_continue_before_it_sends() {
 
 #[test]
 fn curl_keeps_its_connection() {
-    for way in WAYS.iter().filter(|way| way.options != ["--http1.0"]) {
+    // Debian 12's curl fails at its second request by prior knowledge, whatever the server is.
+    let not_kept = [["--http1.0"], ["--http2-prior-knowledge"]];
+    for way in WAYS
+        .iter()
+        .filter(|way| not_kept.iter().all(|not| way.options != not))
+    {
         let scene = Scene::start(way.is_secure);
         let told = run(curl(&scene, way)
             .args(["--write-out", "%{num_connects} "])

@@ -5,7 +5,7 @@ use http::Request;
 use super::recorder::Recorder;
 use crate::support::{
     Answer, Connection, Gate, Gateway, H2, Served as _, Upstream, eventually,
-    frames::{END_HEADERS, Frames, HEADERS, block, frame},
+    frames::{DATA, END_HEADERS, END_STREAM, Frames, HEADERS, block, frame},
     reply,
 };
 
@@ -342,4 +342,32 @@ fn edge_22_an_answer_may_come_before_its_request_has_ended() {
     eventually("the connection is over", || {
         client.is_closed().then_some(())
     });
+}
+
+/// Python's httpx sends the end of a body as a frame of its own, and loses an answer whose stream is reset before.
+#[test]
+fn edge_22_an_answer_to_a_whole_body_does_not_reset_its_stream() {
+    let app = Upstream::start();
+    let gateway = Gateway::alone(&app).start();
+    let mut client = Frames::open(gateway.address());
+    let fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "shop.test"),
+        (":path", "/"),
+        ("content-length", "5"),
+    ];
+    client.write(&frame(HEADERS, END_HEADERS, 1, &block(&fields)));
+    client.write(&frame(DATA, 0, 1, b"hello"));
+    assert!(client.until(|client| client.is_done(1)));
+    client.write(&frame(DATA, END_STREAM, 1, b""));
+    client.write(&frame(
+        HEADERS,
+        END_HEADERS | END_STREAM,
+        3,
+        &block(&fields[..4]),
+    ));
+    assert!(client.until(|client| client.is_done(3)));
+    assert_eq!(client.resets, 0);
+    assert_eq!(app.seen().len(), 2);
 }

@@ -7,10 +7,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::support::{Served, Upstream};
+use crate::support::{Served, Upstream, websocket::KEY};
 
 /// Where nobody has sent one of these, the gateway sets them; `X-Session` is looked at by other tests.
 const ALWAYS: [&str; 4] = ["x-session", "x-request-id", "traceparent", "tracestate"];
+
+/// A key is made anew for each handshake that comes over HTTP/2.
+const HANDSHAKE_KEY: &str = "sec-websocket-key";
 
 /// A running one.
 pub struct Recorder {
@@ -182,6 +185,7 @@ fn shown(fields: &[(String, String)]) -> String {
         "host" | "x-forwarded-host" => value == "shop.test",
         "x-forwarded-for" => value == "127.0.0.1",
         "x-forwarded-proto" => value == "http",
+        HANDSHAKE_KEY => value != KEY,
         _ => ALWAYS.contains(&name),
     };
     let others = fields.iter().filter(|(name, value)| !usual(name, value));

@@ -106,6 +106,8 @@ pub struct Frames {
     pub closed: bool,
     pub settings: Vec<u8>,
     pub pongs: usize,
+    /// RST_STREAM frames, those after an end included.
+    pub resets: usize,
 }
 
 impl Frames {
@@ -121,6 +123,7 @@ impl Frames {
             closed: false,
             settings: Vec::new(),
             pongs: 0,
+            resets: 0,
         };
         let begin = [PREFACE, &frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0])].concat();
         frames.write(&begin);
@@ -189,6 +192,7 @@ impl Frames {
                 stream.ended |= flags & END_STREAM != 0;
             }
             RST_STREAM => {
+                self.resets += 1;
                 let stream = self.streams.entry(id).or_default();
                 if !stream.ended {
                     stream.reset = Some(code(0));
