@@ -46,10 +46,11 @@ const WSGI: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/upstream/reads.py
 
 #[test]
 fn edge_9_node_reads_what_passes_as_the_gateway_did() {
-    read_alike(
-        &Parser::start(Command::new("node").arg(NODE)),
-        &["BREW", "GET_", "G!"],
-    );
+    // Its own limit is half of the gateway's.
+    let mut node = Command::new("node");
+    let parser = Parser::start(node.args(["--max-http-header-size=65536", NODE]));
+    let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"];
+    read_alike(&parser, &known);
 }
 
 #[test]
@@ -95,8 +96,8 @@ fn read_alike(parser: &Parser, known: &[&str]) {
         }
         read = all.len();
     }
-    assert!(read > 200, "{read}");
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    assert!(read > 200, "{read}");
 }
 
 /// Method, target and body of a line of the corpus.

@@ -101,15 +101,16 @@ fn edge_18_many_slow_heads_are_each_closed_within_the_deadline_in_little_memory(
     );
 }
 
-/// The processor time of a request among `count` on a kept connection.
-fn each(gateway: &Gateway, connection: &mut Connection, count: u32) -> Duration {
+/// The processor time of a request among `count` on a kept connection, and how long it took.
+fn each(gateway: &Gateway, connection: &mut Connection, count: u32) -> (Duration, Duration) {
     let ask = gateway.get("/").bytes();
-    let before = usage::processor_time(gateway);
+    let (begun, before) = (Instant::now(), usage::processor_time(gateway));
     for _ in 0..count {
         connection.write(&ask).unwrap();
         connection.answer("GET").is_upstreams(200);
     }
-    (usage::processor_time(gateway) - before) / count
+    let used = usage::processor_time(gateway) - before;
+    (used / count, begun.elapsed() / count)
 }
 
 /// With and without slow heads by turns, so that what else the machine does falls on both.
@@ -121,27 +122,36 @@ fn edge_18_slow_heads_cost_the_others_little() {
     let mut connection = Connection::open(gateway.address());
     each(&gateway, &mut connection, requests);
     let runtime = Runtime::new().unwrap();
-    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let (mut without, mut with, mut own) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        without.push(each(&gateway, &mut connection, requests));
+        without.push(each(&gateway, &mut connection, requests).0.as_secs_f64());
         let stop = Arc::new(AtomicBool::new(false));
         let slow = runtime.spawn(trickle(gateway.address(), slow, Arc::clone(&stop)));
-        // All are open before it is measured.
-        std::thread::sleep(sized(Duration::from_millis(300), Duration::from_secs(2)));
-        with.push(each(&gateway, &mut connection, requests));
+        // All are open before it is measured, first what they take themselves.
+        let window = sized(Duration::from_millis(300), Duration::from_secs(2));
+        std::thread::sleep(window);
+        let before = usage::processor_time(&gateway);
+        std::thread::sleep(window);
+        let alone = (usage::processor_time(&gateway) - before).as_secs_f64() / window.as_secs_f64();
+        let (used, took) = each(&gateway, &mut connection, requests);
+        own.push(alone);
+        with.push(used.as_secs_f64() - alone * took.as_secs_f64());
         stop.store(true, Ordering::Relaxed);
         runtime.block_on(slow).unwrap();
     }
-    without.sort();
-    with.sort();
-    let (without, with) = (without[rounds / 2], with[rounds / 2]);
-    let growth = with.as_secs_f64() / without.as_secs_f64() - 1.0;
+    let [without, with, own] = [without, with, own].map(|mut figures| {
+        figures.sort_by(f64::total_cmp);
+        figures[rounds / 2]
+    });
+    let growth = with / without - 1.0;
     println!(
         "load: {slow} slow heads beside {requests} requests, {rounds} rounds of each: {:.1} us of processor time for a \
-         request without them, {:.1} us with them ({:+.1} %), their own bytes included",
-        without.as_secs_f64() * 1e6,
-        with.as_secs_f64() * 1e6,
-        growth * 100.0
+         request without them, {:.1} us with them ({:+.1} %); their own bytes, one a second of each, take {:.1} % of a \
+         processor",
+        without * 1e6,
+        with * 1e6,
+        growth * 100.0,
+        own * 100.0
     );
     // A few hundred requests beside other tests say little.
     assert!(growth < if is_full() { 0.1 } else { 0.6 }, "{growth:+.3}");
