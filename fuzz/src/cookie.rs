@@ -151,7 +151,7 @@ fn unquote(value: &str) -> String {
     while at < letters.len() {
         let octal = letters.get(at + 1..at + 4).and_then(|digits| {
             let digits: String = digits.iter().collect();
-            let first = digits.chars().all(|digit| digit.is_digit(8)) && digits < "4".to_owned();
+            let first = digits.chars().all(|digit| digit.is_digit(8)) && digits.as_str() < "4";
             first
                 .then(|| u32::from_str_radix(&digits, 8).ok())
                 .flatten()

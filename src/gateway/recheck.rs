@@ -1,11 +1,14 @@
 //! Looks again whether whoever opened a stream may still have it: logging out, losing a right or becoming somebody
 //! else ends it, within `recheck`.
 
+mod looks;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use rand::RngExt as _;
 use tokio::time::{Instant, sleep_until};
 
+pub use self::looks::Looks;
 use super::{
     authorize,
     resolve::{Caller, Resolution},
@@ -112,8 +115,7 @@ impl Watch {
         let mut next = turns.first(Instant::now());
         loop {
             sleep_until(next).await;
-            let sessions = tunnels.sessions();
-            let finding = self.judge(sessions.resolve(self.key, self.details).await);
+            let finding = self.judge(tunnels.look(self.key, self.details).await);
             metrics.rechecks.count(finding);
             next = match turns.after(finding, Instant::now()) {
                 Ok(next) => next,

@@ -23,11 +23,13 @@ use tokio::{
 use self::carry::{Carried, Terms, carry};
 pub use self::handshake::Handshake;
 use super::{
-    recheck::{Watch, either},
+    recheck::{Looks, Watch, either},
     record::Record,
 };
 use crate::{
-    sessions::Sessions,
+    session::SessionKey,
+    sessions::{Resolved, Sessions},
+    store::LookupError,
     telemetry::metrics::{Ended, Metrics, Tunnelled},
     upstream::InFlight,
 };
@@ -80,6 +82,7 @@ struct Shared {
     word: watch::Sender<Option<Ending>>,
     /// What those that are open are looked up in again: also after a reload that was later than they.
     sessions: ArcSwap<Sessions>,
+    looks: Arc<Looks>,
     epoch: Instant,
 }
 
@@ -89,6 +92,7 @@ impl Tunnels {
         Self(Arc::new(Shared {
             word: watch::Sender::new(None),
             sessions: ArcSwap::from_pointee(sessions),
+            looks: Arc::default(),
             epoch: Instant::now(),
         }))
     }
@@ -98,9 +102,15 @@ impl Tunnels {
         self.0.sessions.store(Arc::new(sessions));
     }
 
-    /// Where the sessions are now.
-    pub fn sessions(&self) -> Arc<Sessions> {
-        self.0.sessions.load_full()
+    /// Looks a session up in what is current, together with others.
+    ///
+    /// # Errors
+    ///
+    /// The database did not answer.
+    pub async fn look(&self, key: SessionKey, details: bool) -> Result<Resolved, LookupError> {
+        let shared = self.0.clone();
+        let sessions = move || shared.sessions.load_full();
+        self.0.looks.look(key, details, sessions).await
     }
 
     /// From when moments are counted at which several are looked after together.

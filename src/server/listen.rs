@@ -317,11 +317,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_ipv6_address_is_ipv6_only() {
-        let six = bind(&Address::Tcp("[::]:0".parse().unwrap())).unwrap();
-        let Some(Address::Tcp(address)) = six.address() else {
-            panic!("no address");
-        };
-        let four = Address::Tcp(([0, 0, 0, 0], address.port()).into());
-        assert!(bind(&four).is_ok(), "both may be listed");
+        // Somebody else may have the same port of IPv4, but not every time.
+        let both_listen = (0..50).any(|_| {
+            let six = bind(&Address::Tcp("[::]:0".parse().unwrap())).unwrap();
+            let Some(Address::Tcp(address)) = six.address() else {
+                panic!("no address");
+            };
+            bind(&Address::Tcp(([0, 0, 0, 0], address.port()).into())).is_ok()
+        });
+        assert!(both_listen);
     }
 }

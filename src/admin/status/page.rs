@@ -358,7 +358,7 @@ fn uptime(metrics: &Metrics) -> f64 {
 /// A number a second, with as many digits as say something.
 fn rate(value: f64) -> String {
     match value {
-        value if value == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         value if value < 10.0 => format!("{value:.1}"),
         value => count(value.round() as i64),
     }
@@ -369,7 +369,7 @@ fn count(value: i64) -> String {
     let digits = value.unsigned_abs().to_string();
     let mut text = String::from(if value < 0 { "-" } else { "" });
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push('\u{2009}');
         }
         text.push(digit);

@@ -108,7 +108,7 @@ fn fields<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Field> {
         // A name may begin with a colon.
         let colon = line[1..].find(':').unwrap() + 1;
         let (mut name, mut value) = (Vec::new(), Vec::new());
-        unescape(line[..colon].as_bytes(), &mut name);
+        unescape(&line.as_bytes()[..colon], &mut name);
         let written = &line[colon + 1..];
         unescape(
             written.strip_prefix(' ').unwrap_or(written).as_bytes(),

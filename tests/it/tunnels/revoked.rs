@@ -292,7 +292,7 @@ fn without_a_word_of_the_route_only_streams_that_need_a_login_are_looked_at() {
 }
 
 #[test]
-fn a_thousand_websockets_are_looked_at_in_few_queries() {
+fn a_thousand_websockets_cost_a_handful_of_queries() {
     const COUNT: usize = 1000;
     let open = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&open);
@@ -323,9 +323,8 @@ fn a_thousand_websockets_are_looked_at_in_few_queries() {
         grown("batch_questions_count"),
     );
     println!("{looks} looks took {queries} queries");
-    // Each look asks for a session and a user. How many share a query depends on how quickly the database answers.
     assert!(
-        queries * 3.0 < looks,
+        queries * 10.0 < looks,
         "{looks} looks took {queries} queries"
     );
     drop(connections);
