@@ -23,6 +23,9 @@ use crate::support::{Connection, Gateway, PATIENCE, Served as _, Upstream};
 /// What a busy machine may add to a deadline.
 const TOLERANCE: Duration = Duration::from_secs(3);
 
+/// How often a slow head goes on beside measured requests: twice as often as slowhttptest does it.
+const EVERY: Duration = Duration::from_secs(5);
+
 fn gateway(app: &Upstream, head: Duration) -> Gateway {
     Gateway::alone(app)
         .line("timeouts", &format!("head = '{}s'", head.as_secs()))
@@ -30,8 +33,13 @@ fn gateway(app: &Upstream, head: Duration) -> Gateway {
         .start()
 }
 
-/// Opens so many connections and lets a byte of each head trickle each second; gives how long each was open.
-async fn trickle(address: SocketAddr, count: usize, stop: Arc<AtomicBool>) -> Vec<Duration> {
+/// Opens so many connections and lets a byte of each head trickle so often; gives how long each was open.
+async fn trickle(
+    address: SocketAddr,
+    count: usize,
+    every: Duration,
+    stop: Arc<AtomicBool>,
+) -> Vec<Duration> {
     let mut clients = JoinSet::new();
     for number in 0..count {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -42,10 +50,11 @@ async fn trickle(address: SocketAddr, count: usize, stop: Arc<AtomicBool>) -> Ve
                 .write_all(b"GET / HTTP/1.1\r\nX-Slow: ")
                 .await
                 .unwrap();
-            tokio::time::sleep(Duration::from_millis(number as u64 % 1000)).await;
+            let spread = every.mul_f64(number as f64 / count as f64);
+            tokio::time::sleep(spread).await;
             let mut answer = [0; 64];
             while !stop.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE {
-                match timeout(Duration::from_secs(1), stream.read(&mut answer)).await {
+                match timeout(every, stream.read(&mut answer)).await {
                     Ok(Ok(0) | Err(_)) => break,
                     Ok(Ok(_)) => {}
                     Err(_) => {
@@ -72,7 +81,12 @@ fn edge_18_many_slow_heads_are_each_closed_within_the_deadline_in_little_memory(
     usage::forget_most_memory(&gateway);
     let runtime = Runtime::new().unwrap();
     let never = Arc::new(AtomicBool::new(false));
-    let slow = runtime.spawn(trickle(gateway.address(), count, never));
+    let slow = runtime.spawn(trickle(
+        gateway.address(),
+        count,
+        Duration::from_secs(1),
+        never,
+    ));
     let mut others = 0;
     let mut slowest = Duration::ZERO;
     while !slow.is_finished() {
@@ -126,7 +140,7 @@ fn edge_18_slow_heads_cost_the_others_little() {
     for _ in 0..rounds {
         without.push(each(&gateway, &mut connection, requests).0.as_secs_f64());
         let stop = Arc::new(AtomicBool::new(false));
-        let slow = runtime.spawn(trickle(gateway.address(), slow, Arc::clone(&stop)));
+        let slow = runtime.spawn(trickle(gateway.address(), slow, EVERY, Arc::clone(&stop)));
         // All are open before it is measured, first what they take themselves.
         let window = sized(Duration::from_millis(300), Duration::from_secs(2));
         std::thread::sleep(window);
@@ -146,7 +160,7 @@ fn edge_18_slow_heads_cost_the_others_little() {
     let growth = with / without - 1.0;
     println!(
         "load: {slow} slow heads beside {requests} requests, {rounds} rounds of each: {:.1} us of processor time for a \
-         request without them, {:.1} us with them ({:+.1} %); their own bytes, one a second of each, take {:.1} % of a \
+         request without them, {:.1} us with them ({:+.1} %); their own bytes, one of each in {EVERY:?}, take {:.1} % of a \
          processor",
         without * 1e6,
         with * 1e6,
