@@ -4,6 +4,7 @@
 //! errors with file, line, column and a suggestion. Everything above this module works with [`Config`] only.
 
 mod certificates;
+mod django;
 mod files;
 mod item;
 mod keys;
@@ -14,6 +15,7 @@ mod mysql;
 mod plain;
 pub mod protected;
 mod report;
+mod route;
 mod routes;
 pub mod secret;
 mod secrets;
@@ -31,9 +33,8 @@ mod upstream_tls;
 mod upstreams;
 mod value;
 
-use std::{cell::RefCell, ffi::OsString, fs, path::Path, path::PathBuf, time::Duration};
+use std::{cell::RefCell, ffi::OsString, fs, path::Path, time::Duration};
 
-use chrono_tz::Tz;
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use http::HeaderName;
 use sha2::{Digest, Sha256};
@@ -41,11 +42,16 @@ use toml::de::DeTable;
 
 pub use self::{
     certificates::{Certificate, Certificates, Names},
+    django::{Cookie, Database, Django, Engine, SameSite, User, Verify},
     files::Fingerprint,
     listeners::{Address, HTTPS, Listener},
     log::{Access, Field, Log},
     protected::Protected,
     report::{Position, Problem, Remark},
+    route::{
+        Forward, Grants, PlainHeader, PlainSource, Recheck, Require, Route, SessionMode, Target,
+        UserClaims, Writable,
+    },
     secret::Secret,
     traffic::{FieldChange, Rate, RateBy, Redirect, RouteLimits},
     transport::{Balance, Health, Protocol, Server, ServerAddress},
@@ -57,8 +63,6 @@ use self::{
     report::Report,
     tree::{Context, Table},
 };
-use crate::path::{EncodedSlashes, Prefix};
-
 /// The whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -349,135 +353,6 @@ pub struct Timeouts {
     pub tunnel_idle: Duration,
 }
 
-/// `[django]`: what the site's settings.py says.
-#[derive(Clone, Debug)]
-pub struct Django {
-    /// `database`.
-    pub database: Database,
-    /// `secret_key`: Django's SECRET_KEY.
-    pub secret_key: Secret,
-    /// `secret_key_fallbacks`: SECRET_KEY_FALLBACKS.
-    pub secret_key_fallbacks: Vec<Secret>,
-    /// `release`: the site's Django release, as (major, minor).
-    pub release: (u8, u8),
-    /// `engine`: SESSION_ENGINE.
-    pub engine: Engine,
-    /// `table`: the session table.
-    pub table: String,
-    /// `salt`: the signing salt of the session store's class.
-    pub salt: String,
-    /// `time_zone`: the zone of moments that are stored without an offset. `None`: UTC, and texts without an
-    /// offset in `_session_expiry` are not read.
-    pub time_zone: Option<Tz>,
-    /// `verify`: what of a login is checked against the user table.
-    pub verify: Verify,
-    /// `backends`: AUTHENTICATION_BACKENDS.
-    pub backends: Vec<String>,
-    /// `[django.user]`.
-    pub user: User,
-    /// `max_staleness`: how old an answer may be; zero for none from before its question.
-    pub max_staleness: Duration,
-    /// `deadline`: how long a lookup or a change may take.
-    pub deadline: Duration,
-    /// `connections`: for lookups.
-    pub connections: usize,
-    /// `write_connections`: for changes.
-    pub write_connections: usize,
-    /// `pooler = "transaction"`: connections lead to another PostgreSQL server with each transaction.
-    pub pooled: bool,
-    /// `replica = "accepted"`: answers of standbys and read-only servers count, however old they are.
-    pub accept_replica: bool,
-    /// The built-in protected names and `protected`.
-    pub protected: Protected,
-    /// `expire_at_browser_close`: SESSION_EXPIRE_AT_BROWSER_CLOSE.
-    pub expire_at_browser_close: bool,
-    /// `save_every_request`: SESSION_SAVE_EVERY_REQUEST.
-    pub save_every_request: bool,
-    /// `[django.cookie]`.
-    pub cookie: Cookie,
-}
-
-/// SESSION_ENGINE, of those that keep sessions in the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
-    /// `"db"`: in the table only.
-    Db,
-    /// `"cached_db"`: in a cache, which Django reads first, and in the table. Nothing may be written: Django would
-    /// not see it, and would still serve a session that is gone from the table.
-    CachedDb,
-}
-
-/// Which database `[django] database` names. The address is a secret: it may hold a password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Database {
-    /// `postgres://...` or `postgresql://...`
-    Postgres(Secret),
-    /// `mysql://...` or `mariadb://...`
-    MySql(Secret),
-    /// `sqlite:PATH`; relative to the configuration file's folder.
-    Sqlite(PathBuf),
-}
-
-/// `verify`: what of a login is checked against the user table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verify {
-    /// The user exists, satisfies `where`, and `_auth_user_hash` fits the password.
-    User,
-    /// The user exists and satisfies `where`: for projects with a `get_session_auth_hash` of their own.
-    ActiveOnly,
-    /// Nothing: the session's word is taken. The user table is not read.
-    Off,
-}
-
-/// `[django.user]`: AUTH_USER_MODEL's table. All names are plain identifiers.
-#[derive(Clone, Debug)]
-pub struct User {
-    /// `table`.
-    pub table: String,
-    /// `key`: the primary key's column.
-    pub key: String,
-    /// `password`: the password column.
-    pub password: String,
-    /// `where`: an SQL condition on the row; `None` is `is_active`, where there is such a column.
-    pub condition: Option<String>,
-    /// `groups`: the membership table and the group table.
-    pub groups: (String, String),
-}
-
-/// `[django.cookie]`: SESSION_COOKIE_*.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cookie {
-    /// SESSION_COOKIE_NAME.
-    pub name: String,
-    /// SESSION_COOKIE_AGE.
-    pub age: Duration,
-    /// SESSION_COOKIE_DOMAIN.
-    pub domain: Option<String>,
-    /// SESSION_COOKIE_PATH.
-    pub path: String,
-    /// SESSION_COOKIE_SECURE.
-    pub secure: bool,
-    /// SESSION_COOKIE_HTTPONLY.
-    pub httponly: bool,
-    /// SESSION_COOKIE_SAMESITE.
-    pub samesite: SameSite,
-    /// `duplicate = "refuse"`: two session cookies are a 400.
-    pub refuse_duplicate: bool,
-}
-
-/// SESSION_COOKIE_SAMESITE.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SameSite {
-    /// `"Lax"`.
-    Lax,
-    /// `"Strict"`.
-    Strict,
-    /// `"None"`: the attribute is sent with the value None.
-    None,
-    /// `"omit"`: SESSION_COOKIE_SAMESITE = False; the attribute is not sent.
-    Omit,
-}
-
 /// `[upstream.X]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -529,179 +404,6 @@ pub struct Key {
     pub secret: Secret,
 }
 
-/// `[[route]]`.
-#[derive(Clone, Debug)]
-pub struct Route {
-    /// Where in the file it stands (line of `[[route]]`), for messages.
-    pub line: usize,
-    /// `host`: lower-case, without port and final dot; `None` is any host.
-    pub host: Option<String>,
-    /// `path`.
-    pub prefix: Prefix,
-    /// Its place in [`Config::routes`].
-    pub place: usize,
-    /// `upstream` or `redirect`.
-    pub target: Target,
-    /// `session`.
-    pub session: SessionMode,
-    /// `require`.
-    pub require: Require,
-    /// `groups`: a user must be in one of them; empty for no such rule.
-    pub groups: Vec<String>,
-    /// `user`.
-    pub user: UserClaims,
-    /// `plain_headers`.
-    pub plain_headers: Vec<PlainHeader>,
-    /// `forward`.
-    pub forward: Forward,
-    /// `writable`, `may`, `unsafe_writable`.
-    pub grants: Grants,
-    /// `on_anonymous = "login-page"` and its `login_url`; `None` is `"401"`.
-    pub login_url: Option<String>,
-    /// `on_store_error = "forward"`.
-    pub forward_on_store_error: bool,
-    /// `cross_site = "allow"`.
-    pub allow_cross_site: bool,
-    /// `cache = "upstream"`: leave the upstream's caching fields alone.
-    pub upstream_cache: bool,
-    /// `strip_prefix`.
-    pub strip_prefix: Option<Prefix>,
-    /// `encoded_slashes`.
-    pub encoded_slashes: EncodedSlashes,
-    /// `request_headers`.
-    pub request_headers: Vec<FieldChange>,
-    /// `response_headers`.
-    pub response_headers: Vec<FieldChange>,
-    /// `rate`.
-    pub rates: Vec<Rate>,
-    /// `limits` with what holds otherwise filled in.
-    pub limits: RouteLimits,
-    /// `upgrades`: the protocols for which a request may leave HTTP; lower-case.
-    pub upgrades: Vec<String>,
-    /// `recheck` and `recheck_grace`.
-    pub recheck: Recheck,
-    /// `timeouts` with the upstream's and this route's own filled in.
-    pub timeouts: Timeouts,
-}
-
-/// Who serves a route.
-#[derive(Clone, Debug)]
-pub enum Target {
-    /// `upstream`: an index into [`Config::upstreams`].
-    Upstream(usize),
-    /// `redirect`: nobody here.
-    Redirect(Redirect),
-}
-
-/// How it is looked whether those who have a stream open may still have it.
-#[derive(Clone, Copy, Debug)]
-pub struct Recheck {
-    /// `recheck`: how often; `None` is `"off"`.
-    pub every: Option<Duration>,
-    /// Whether the file says so; then every answer is looked after, and whatever the route needs.
-    pub is_explicit: bool,
-    /// `recheck_grace`: how long a stream goes on while the database does not answer.
-    pub grace: Duration,
-}
-
-/// `session`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SessionMode {
-    /// Resolve it and hand it on, signed.
-    Read,
-    /// No lookup; a token that says so.
-    Off,
-    /// For Django itself: cookies go through unchanged, no token.
-    Pass,
-}
-
-/// `require`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Require {
-    /// Everybody.
-    Anyone,
-    /// A known session, logged in or not.
-    Session,
-    /// A logged-in user.
-    Login,
-    /// A logged-in user with `is_staff`.
-    Staff,
-    /// A logged-in user with `is_superuser`.
-    Superuser,
-}
-
-/// `user`: what an upstream is told of the logged-in user.
-#[derive(Clone, Debug, Default)]
-pub struct UserClaims {
-    /// Columns of the user table.
-    pub columns: Vec<String>,
-    /// The names of the user's groups.
-    pub groups: bool,
-}
-
-/// One of `plain_headers`.
-#[derive(Clone, Debug)]
-pub struct PlainHeader {
-    /// Letters, digits and hyphens only.
-    pub name: HeaderName,
-    /// What it says.
-    pub source: PlainSource,
-}
-
-/// What a plain header says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PlainSource {
-    /// `"sub"`: the user's primary key.
-    Sub,
-    /// `"sid"`.
-    Sid,
-    /// `"user.COLUMN"`.
-    User(String),
-    /// `"session.NAME"`, a name that the route forwards.
-    Session(String),
-}
-
-impl Route {
-    /// Its name in metrics and in the access log: host and path, as in `shop.example/orders/` or `/`.
-    pub fn name(&self) -> String {
-        let (host, path) = (self.host.as_deref().unwrap_or_default(), &self.prefix);
-        let end = if path.is_root() { "" } else { "/" };
-        format!("{host}{path}{end}")
-    }
-
-    /// Whether serving this route takes more of the user than that there is one.
-    pub fn reads_user(&self) -> bool {
-        self.require.column().is_some()
-            || self.reads_groups()
-            || !self.user.columns.is_empty()
-            || self.plain_columns().next().is_some()
-    }
-
-    /// The columns of the user table that `plain_headers` name.
-    fn plain_columns(&self) -> impl Iterator<Item = &String> {
-        let sources = self.plain_headers.iter().map(|header| &header.source);
-        sources.filter_map(|source| match source {
-            PlainSource::User(column) => Some(column),
-            _ => None,
-        })
-    }
-
-    fn reads_groups(&self) -> bool {
-        self.user.groups || !self.groups.is_empty()
-    }
-}
-
-impl Require {
-    /// The column of the user table that must be true.
-    pub fn column(self) -> Option<&'static str> {
-        match self {
-            Self::Anyone | Self::Session | Self::Login => None,
-            Self::Staff => Some("is_staff"),
-            Self::Superuser => Some("is_superuser"),
-        }
-    }
-}
-
 impl Config {
     /// The columns of the user table that some route needs, each once, sorted.
     pub fn user_columns(&self) -> Vec<String> {
@@ -730,51 +432,5 @@ impl Config {
     /// Whether some route needs the user's groups.
     pub fn reads_groups(&self) -> bool {
         self.routes.iter().any(Route::reads_groups)
-    }
-}
-
-/// `forward`: which of the session's names the upstream gets.
-#[derive(Clone, Debug)]
-pub enum Forward {
-    /// `"*"`: all but the protected names.
-    AllButProtected,
-    /// These.
-    Only(Vec<String>),
-}
-
-/// What an upstream may change on a route.
-#[derive(Clone, Debug)]
-pub struct Grants {
-    /// `writable` and `unsafe_writable`.
-    pub writable: Writable,
-    /// `may` has `"cycle"`.
-    pub cycle: bool,
-    /// `may` has `"flush"`.
-    pub flush: bool,
-    /// `may` has `"expiry"`.
-    pub expiry: bool,
-}
-
-/// Which names may be set and deleted.
-#[derive(Clone, Debug)]
-pub enum Writable {
-    /// `"*"`: all but the protected names, and these of `unsafe_writable`.
-    AllButProtected(Vec<String>),
-    /// These (with `unsafe_writable` among them).
-    Only(Vec<String>),
-}
-
-impl Grants {
-    /// Whether a change that is granted can need a new row: a first `set`, or a new key.
-    pub fn may_insert(&self) -> bool {
-        !matches!(&self.writable, Writable::Only(names) if names.is_empty()) || self.cycle
-    }
-
-    /// Whether the route grants nothing at all.
-    pub fn is_empty(&self) -> bool {
-        let Writable::Only(names) = &self.writable else {
-            return false;
-        };
-        names.is_empty() && !self.cycle && !self.flush && !self.expiry
     }
 }

@@ -6,6 +6,7 @@ mod cache;
 mod current;
 pub mod explain;
 mod fields;
+mod finish;
 mod forward;
 mod inject;
 mod limit;
@@ -16,12 +17,13 @@ mod record;
 mod resolve;
 mod respond;
 mod route;
+mod target;
 mod trace;
 mod tunnel;
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use http::{Request, Response, StatusCode, Uri, header, request::Parts};
+use http::{Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
@@ -48,10 +50,8 @@ pub use self::{
 };
 use crate::{
     body::{Body, Cut},
-    config::{self, Config, HTTPS, Redirect, Route, SessionMode, Target},
-    django::cookie,
+    config::{self, Config, Route, SessionMode, Target},
     error::Code,
-    path::EncodedSlashes,
     reserved::{self, Reserved},
     session::SessionKey,
     sessions::{Sessions, handle::Session},
@@ -333,7 +333,7 @@ impl Gateway {
         {
             let (head, server, in_flight) = answered.into_tunnel();
             let mut response = head.map(|()| Body::Empty);
-            self.finish(route, &resolution, set_cookie, &mut response);
+            finish::finish(&self.config, route, &resolution, set_cookie, &mut response);
             handshake.answer(&mut response);
             let tunnel = Tunnel {
                 client,
@@ -346,7 +346,7 @@ impl Gateway {
             return Ok((response, Some(tunnel)));
         }
         let mut response = answered.into_response(route.timeouts.response_idle, watch);
-        self.finish(route, &resolution, set_cookie, &mut response);
+        finish::finish(&self.config, route, &resolution, set_cookie, &mut response);
         self.look_after(route, opener, &resolution, &mut response);
         response.body_mut().hold(in_flight);
         Ok((response, None))
@@ -410,14 +410,14 @@ impl Gateway {
             && admitted.scheme == "http"
             && !route.prefix.is_for_acme()
         {
-            return Err(Denied::Moved(with_https(port, &admitted)?));
+            return Err(Denied::Moved(target::with_https(port, &admitted)?));
         }
-        check_slashes(route, &admitted)?;
+        target::check_slashes(route, &admitted)?;
         admit::check_length(&parts.headers, route.limits.request_body)?;
         if let Some(limits) = limits {
             limits.count_address(route, admitted.client)?;
         }
-        let elsewhere = |redirect| Denied::Moved(elsewhere(redirect, route, &admitted));
+        let elsewhere = |redirect| Denied::Moved(target::elsewhere(redirect, route, &admitted));
         let behind = behind.map_err(elsewhere)?;
 
         let preflight = authorize::is_preflight(parts);
@@ -433,7 +433,7 @@ impl Gateway {
         let origins = &self.config.gateway.trusted_origins;
         authorize::authorize(route, parts, &admitted, origins, preflight, &resolution)?;
 
-        parts.uri = target(route, &admitted)?;
+        parts.uri = target::target(route, &admitted)?;
         if !behind.own_host
             && let Some(authority) = &admitted.authority
         {
@@ -534,78 +534,6 @@ impl Gateway {
         };
         Ok(route)
     }
-
-    /// What ends at this hop leaves the response; our cookie and the caching rules come in.
-    fn finish(
-        &self,
-        route: &Route,
-        resolution: &Resolution,
-        set_cookie: Option<header::HeaderValue>,
-        response: &mut Response<Body>,
-    ) {
-        let headers = response.headers_mut();
-        // An upstream that nominates one of our names only loses it, as it would anyway.
-        fields::strip_hop_by_hop(headers, reserved::in_response);
-        fields::scrub(headers, reserved::in_response);
-        fields::scrub_trailer(headers);
-        // Before what caches are told, which must hold whatever the configuration says.
-        fields::change(headers, &route.response_headers);
-        if route.session == SessionMode::Pass {
-            return;
-        }
-        drop_session_cookies(&self.config.django.cookie.name, headers);
-        if route.session == SessionMode::Off {
-            return;
-        }
-        let personal = match (&set_cookie, resolution.had_cookie) {
-            (Some(_), _) => Personal::SetsCookie,
-            (None, true) => Personal::Yes,
-            (None, false) => Personal::No,
-        };
-        if personal == Personal::SetsCookie || !route.upstream_cache {
-            cache::protect(headers, personal);
-        }
-        if let Some(set_cookie) = set_cookie {
-            headers.append(header::SET_COOKIE, set_cookie);
-        }
-    }
-}
-
-/// Where the requests of a route have gone.
-fn elsewhere(redirect: &Redirect, route: &Route, admitted: &Admitted) -> String {
-    let path = &admitted.path;
-    let rest = route.prefix.strip(path);
-    redirect.location(path.forwarded(), &rest, admitted.query.as_deref())
-}
-
-/// The same resource over TLS.
-fn with_https(port: u16, admitted: &Admitted) -> Result<String, Refusal> {
-    let host = match admitted.host.as_str() {
-        "" => {
-            let detail = "The request was refused: it has no Host field.";
-            return Err(Refusal::new(Code::BadRequest, detail));
-        }
-        host => host,
-    };
-    let port = match port {
-        HTTPS => String::new(),
-        port => format!(":{port}"),
-    };
-    let path = admitted.path.forwarded();
-    let mut location = format!("https://{host}{port}{path}");
-    if let Some(query) = &admitted.query {
-        location.push('?');
-        location.push_str(query);
-    }
-    Ok(location)
-}
-
-fn check_slashes(route: &Route, admitted: &Admitted) -> Result<(), Refusal> {
-    if !admitted.path.encoded_slash() || route.encoded_slashes == EncodedSlashes::Keep {
-        return Ok(());
-    }
-    let detail = "The request was refused: its path has an encoded slash (%2F).";
-    Err(Refusal::new(Code::BadRequest, detail))
 }
 
 fn request_of(mut parts: Parts, body: Body) -> Request<Body> {
@@ -619,41 +547,4 @@ fn request_of(mut parts: Parts, body: Body) -> Request<Body> {
     *request.uri_mut() = parts.uri;
     *request.headers_mut() = parts.headers;
     request
-}
-
-/// The request-target for the upstream: origin form, resolved, without the prefix that the route takes off.
-fn target(route: &Route, admitted: &Admitted) -> Result<Uri, Refusal> {
-    let mut target = match &route.strip_prefix {
-        _ if admitted.asterisk => "*".to_owned(),
-        Some(prefix) => prefix.strip(&admitted.path),
-        None => admitted.path.forwarded().to_owned(),
-    };
-    if let Some(query) = &admitted.query {
-        target.push('?');
-        target.push_str(query);
-    }
-    Uri::try_from(target).map_err(|_| {
-        Refusal::new(
-            Code::BadRequest,
-            "The request was refused: its target is not a URL.",
-        )
-    })
-}
-
-/// The gateway alone sets the session cookie. A cookie without a name could pass for it in the next request.
-fn drop_session_cookies(name: &str, headers: &mut http::HeaderMap) {
-    let foreign = |value: &header::HeaderValue| cookie::sets_session(name, value.as_bytes());
-    if !headers.get_all(header::SET_COOKIE).iter().any(foreign) {
-        return;
-    }
-    let kept: Vec<_> = headers
-        .get_all(header::SET_COOKIE)
-        .iter()
-        .filter(|value| !foreign(value))
-        .cloned()
-        .collect();
-    headers.remove(header::SET_COOKIE);
-    for value in kept {
-        headers.append(header::SET_COOKIE, value);
-    }
 }

@@ -5,7 +5,10 @@ mod listeners;
 mod signing;
 mod users;
 
+use chrono_tz::Tz;
+
 use super::*;
+use crate::path::EncodedSlashes;
 
 /// A good file, which the rows below make bad.
 const GOOD: &str = r#"[gateway]

@@ -254,8 +254,9 @@ async fn edge_31_servers_that_stay_keep_their_connections_health_and_counts() {
     ask(&first).await.unwrap();
     ask(&first).await.unwrap();
     b.stop().await;
-    let broken = &first.pool.servers()[1];
+    let broken = first.pool.servers()[1].clone();
     assert!(broken.connection(PATIENCE, true).await.is_err());
+    drop(broken);
     let held = first.pool.servers()[0]
         .connection(PATIENCE, true)
         .await
@@ -302,5 +303,10 @@ async fn edge_31_servers_that_stay_keep_their_connections_health_and_counts() {
         }
     };
     let waited = timeout(PATIENCE, waiting).await;
-    assert!(waited.is_ok(), "nothing of what has gone is told");
+    let text = metrics.text();
+    let up: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("upstream_up{"))
+        .collect();
+    assert!(waited.is_ok(), "nothing of what has gone is told: {up:?}");
 }

@@ -1,0 +1,142 @@
+//! What proxies say of who asks and for what: removed where anybody says it, and told on.
+
+use std::{fmt::Write as _, net::IpAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::super::fields::scrub;
+use crate::{config::Trusted, reserved::folds_to, telemetry::metrics::Scrubbed};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// All names that begin so are a proxy's, in any spelling.
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// More names with which a proxy tells a server who asks and for what; from anybody else they are lies. Some make
+/// a framework serve another path than the one that was routed, take the request for an encrypted one, or believe
+/// a user name.
+const TOLD_BY_PROXIES: [&str; 18] = [
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "client-ip",
+    "remote-addr",
+    "remote-user",
+    "x-remote-user",
+    "x-scheme",
+    "x-url-scheme",
+    "front-end-https",
+    "x-original-url",
+    "x-original-host",
+    "x-original-uri",
+    "x-rewrite-url",
+    "script-name",
+];
+
+/// Names that pass in their own spelling only: a server that folds names would take another spelling for them.
+/// `Proxy` becomes the variable HTTP_PROXY there (CVE-2016-5385), and `Forwarded` is not kept up by this gateway.
+const NEVER_FOLDED: [&str; 5] = [
+    "content-length",
+    "transfer-encoding",
+    "host",
+    "cookie",
+    "x-request-id",
+];
+const NEVER_PASSED: [&str; 2] = ["proxy", "forwarded"];
+
+/// A reserved name in its own spelling has letters, digits and hyphens only.
+pub fn spelling(name: &HeaderName) -> Scrubbed {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    if name.as_str().chars().all(is_plain) {
+        Scrubbed::Reserved
+    } else {
+        Scrubbed::Alias
+    }
+}
+
+/// Removes what only proxies may say, where the peer is none that is trusted, and every other spelling of it. Gives the
+/// names.
+pub fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) -> Vec<HeaderName> {
+    scrub(headers, |name| {
+        if let Some(start) = name.get(..FORWARDED_PREFIX.len())
+            && folds_to(start, FORWARDED_PREFIX)
+        {
+            return !trust
+                || name.contains(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
+        }
+        if let Some(told) = TOLD_BY_PROXIES.iter().find(|told| folds_to(name, told)) {
+            return !trust || name != *told;
+        }
+        NEVER_PASSED.iter().any(|told| folds_to(name, told))
+            || NEVER_FOLDED
+                .iter()
+                .any(|own| name != *own && folds_to(name, own))
+    })
+}
+
+/// The client by the word of trusted proxies: from the right, the first address that is not one of them.
+pub fn client_of(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &Trusted) -> Option<IpAddr> {
+    let mut client = peer;
+    let fields = headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .rev()
+        .filter_map(|value| value.to_str().ok());
+    for entry in fields.flat_map(|value| value.rsplit(',')) {
+        let Ok(address) = entry.trim().parse::<IpAddr>() else {
+            break;
+        };
+        client = Some(address.to_canonical());
+        if !trusted.contains(client) {
+            break;
+        }
+    }
+    client
+}
+
+/// Appends to what a trusted proxy has said (the others' words are gone), and gives the scheme. A Unix socket's peer
+/// has no address, and adds none.
+pub fn tell_forwarding(
+    headers: &mut HeaderMap,
+    peer: Option<IpAddr>,
+    encrypted: bool,
+    authority: Option<&HeaderValue>,
+) -> &'static str {
+    let mut chain = String::new();
+    for value in headers
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+    {
+        chain.push_str(value);
+        chain.push_str(", ");
+    }
+    match peer {
+        // Writing to a String cannot fail.
+        Some(peer) => drop(write!(chain, "{peer}")),
+        None => chain.truncate(chain.len().saturating_sub(2)),
+    }
+    headers.remove(X_FORWARDED_FOR);
+    // Visible ASCII by construction: an address, and what `to_str` let through.
+    if let (false, Ok(chain)) = (chain.is_empty(), HeaderValue::try_from(chain)) {
+        headers.insert(X_FORWARDED_FOR, chain);
+    }
+    let mut protocols = headers.get_all(X_FORWARDED_PROTO).iter();
+    let told = protocols.next().filter(|_| protocols.next().is_none());
+    let scheme = match told {
+        Some(told) if told.as_bytes().eq_ignore_ascii_case(b"https") => "https",
+        None if encrypted => "https",
+        _ => "http",
+    };
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    let hosts = headers.get_all(X_FORWARDED_HOST).iter().count();
+    if let (Some(authority), true) = (authority, hosts != 1) {
+        headers.insert(X_FORWARDED_HOST, authority.clone());
+    }
+    scheme
+}
