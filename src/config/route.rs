@@ -15,7 +15,7 @@ pub struct Route {
     pub host: Option<String>,
     /// `path`.
     pub prefix: Prefix,
-    /// Its place in [`Config::routes`].
+    /// Its place in [`Config::routes`](super::Config::routes).
     pub place: usize,
     /// `upstream` or `redirect`.
     pub target: Target,
@@ -64,7 +64,7 @@ pub struct Route {
 /// Who serves a route.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// `upstream`: an index into [`Config::upstreams`].
+    /// `upstream`: an index into [`Config::upstreams`](super::Config::upstreams).
     Upstream(usize),
     /// `redirect`: nobody here.
     Redirect(Redirect),
