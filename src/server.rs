@@ -11,6 +11,7 @@ mod health;
 mod inherited;
 mod listen;
 mod pace;
+mod pages;
 mod places;
 pub mod proxy;
 mod socket;

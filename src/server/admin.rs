@@ -1,7 +1,6 @@
 //! Serves the admin address: the status page, for a few people of this machine.
 
 use std::{
-    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,28 +8,25 @@ use std::{
     time::Duration,
 };
 
-use http::Request;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    sync::Semaphore,
-    time::{interval, timeout},
-};
+use tokio::time::interval;
 
-use super::{listen::Listener, stage::Stages};
+use super::{
+    listen::Listener,
+    pages::{self, Terms},
+    stage::Stages,
+};
 use crate::{
     admin::status::{self, History},
     gateway::Current,
 };
 
-/// The page asks every two seconds, on one connection.
-const IDLE: Duration = Duration::from_secs(30);
-
-/// A page may be open for days; its connection is renewed now and then.
-const CONNECTION: Duration = Duration::from_secs(600);
-
-/// Browser windows with the page.
-const CONNECTIONS: usize = 32;
+/// The page asks every two seconds, on one connection. It may be open for days; its connection is renewed now and then.
+/// Connections: browser windows with the page.
+const TERMS: Terms = Terms {
+    head: Duration::from_secs(30),
+    connection: Duration::from_secs(600),
+    connections: 32,
+};
 
 /// Answers, and keeps what the page tells of the last minutes, until the process ends.
 pub async fn serve(
@@ -40,9 +36,18 @@ pub async fn serve(
     stages: Stages,
 ) {
     let history = Arc::new(History::default());
+    let (kept, watched) = (history.clone(), current.clone());
+    let answering = pages::serve(listener, TERMS, stages, move |request| {
+        status::answer(
+            request,
+            &current,
+            &history,
+            draining.load(Ordering::Relaxed),
+        )
+    });
     tokio::select! {
-        () = watch(&history, &current) => {}
-        () = accept(listener, &history, &current, &draining, &stages) => {}
+        () = watch(&kept, &watched) => {}
+        () = answering => {}
     }
 }
 
@@ -51,41 +56,5 @@ async fn watch(history: &History, current: &Current) {
     loop {
         every.tick().await;
         history.sample(&current.load());
-    }
-}
-
-async fn accept(
-    listener: Arc<Listener>,
-    history: &Arc<History>,
-    current: &Arc<Current>,
-    draining: &Arc<AtomicBool>,
-    stages: &Stages,
-) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
-        let Ok(socket) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let (history, current) = (history.clone(), current.clone());
-        let (draining, stages) = (draining.clone(), stages.clone());
-        let service = service_fn(move |request: Request<Incoming>| {
-            let is_draining = draining.load(Ordering::Relaxed);
-            let mut response = status::answer(&request, &current, &history, is_draining);
-            stages.say_goodbye(&mut response);
-            async move { Ok::<_, Infallible>(response) }
-        });
-        tokio::spawn(async move {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(IDLE)
-                .serve_connection(TokioIo::new(socket), service);
-            // A browser that leaves is none of our business.
-            let _ = timeout(CONNECTION, connection).await;
-            drop(place);
-        });
     }
 }
