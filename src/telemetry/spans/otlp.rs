@@ -4,7 +4,7 @@
 use std::{
     sync::{
         OnceLock,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -223,10 +223,8 @@ fn export(tasks: &Receiver<Task>, target: &Target, runtime: &runtime::Runtime) {
                 break;
             }
             let left = until.saturating_duration_since(Instant::now());
-            next = match tasks.recv_timeout(left) {
-                Ok(task) => Some(task),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            };
+            // The end of everybody who could send one is an end of the batch too.
+            next = tasks.recv_timeout(left).ok();
         }
         if !spans.is_empty() {
             let sent =
