@@ -5,11 +5,14 @@
 Prints "opened ADDRESS" first, and "started PID" for each run. It ends when its standard input closes.
 """
 
+import ctypes
 import os
 import signal
 import socket
 import sys
 import threading
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main():
@@ -21,6 +24,8 @@ def main():
     while True:
         child = os.fork()
         if child == 0:
+            # However this process ends, the program does not outlive it.
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             os.dup2(listener.fileno(), 3)
             os.set_inheritable(3, True)
             environment = dict(os.environ, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
