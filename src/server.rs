@@ -27,6 +27,7 @@ use std::{
 
 use tokio::{
     sync::{mpsc, watch},
+    task::JoinHandle,
     time::{sleep, timeout},
 };
 
@@ -46,6 +47,9 @@ use crate::{
 
 /// How long connections without a request may take to close, and tunnels to say why they end.
 const LAST_CLOSE: Duration = Duration::from_secs(1);
+
+/// How long those are still taken who have come before the end of accepting.
+const LAST_ACCEPT: Duration = Duration::from_secs(1);
 
 /// How long before the end of the grace tunnels are asked to close.
 const TUNNELS_CLOSE: Duration = Duration::from_secs(5);
@@ -194,8 +198,14 @@ impl Server {
                 }
                 End::Now => return,
             }
-            for task in accepting {
-                let _ = task.await;
+            let accepted = async {
+                for task in &mut accepting {
+                    let _ = task.await;
+                }
+            };
+            // Who keeps coming does not hold up the end.
+            if timeout(LAST_ACCEPT, accepted).await.is_err() {
+                accepting.iter().for_each(JoinHandle::abort);
             }
             let grace = current.load().config().shutdown_grace;
             under_way.come_to_an_end(&stage, grace).await;

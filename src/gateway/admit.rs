@@ -7,7 +7,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request::Parts, uri::Authority};
 
-use self::forwarding::{client_of, scrub_forwarding, spelling, tell_forwarding};
+use self::forwarding::{
+    client_of, is_told_by_proxies, scrub_forwarding, spelling, tell_forwarding,
+};
 use super::{
     fields::{is_chunked, scrub, strip_hop_by_hop},
     respond::Refusal,
@@ -84,11 +86,16 @@ pub fn admit(
     let trailers = accepts_trailers(&parts.headers);
     let upgrade = connect.is_some() || parts.headers.contains_key(header::UPGRADE);
     let handshake = connect.or_else(|| Handshake::read(parts));
-    let stripped = strip_hop_by_hop(&mut parts.headers, |name| reserved.is_nominated(name));
+    let address = peer.address.map(|address| address.to_canonical());
+    let trust = trusted.contains(address);
+    // A proxy may pass on its client's Connection, which must not take away what the proxy itself says.
+    let stripped = strip_hop_by_hop(&mut parts.headers, |name| {
+        reserved.is_nominated(name) || (trust && is_told_by_proxies(name))
+    });
     scrubbed.add(Scrubbed::Nominated, stripped.nominated);
     if stripped.nominates_reserved {
         return Err(bad_request(
-            "its Connection field names a field that belongs to the gateway",
+            "its Connection field names a field that belongs to the gateway or to a proxy before it",
         ));
     }
     for name in scrub(&mut parts.headers, |name| reserved.in_request(name)) {
@@ -101,8 +108,6 @@ pub fn admit(
             .headers
             .insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let address = peer.address.map(|address| address.to_canonical());
-    let trust = trusted.contains(address);
     if !trust {
         check_certificate(peer.certificate.as_deref(), &host)?;
     }

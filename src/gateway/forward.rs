@@ -72,7 +72,11 @@ impl Forward<'_> {
             let may_come_back = lease.may_refuse() || repeatable && lease.reused;
             let spare = (may_come_back && !has_body && !second).then(|| copy_of(&request));
             let Some(sent) = self.in_time(lease.send(request)).await else {
-                self.upstream.no_answer(&server, "no answer in time");
+                // While a body is under way, it may be the client who keeps the server waiting.
+                let watch = self.watch.as_ref();
+                if watch.is_none_or(|watch| watch.has_finished()) {
+                    self.upstream.no_answer(&server, "no answer in time");
+                }
                 return Err(self.too_late());
             };
             request = match (sent, spare) {

@@ -45,6 +45,8 @@ pub async fn accept(listener: Arc<Listener>, place: usize, shared: Shared) {
             () = stages.reached(Stage::Closing) => {
                 // Those that have come meanwhile would be reset with the socket.
                 match timeout(Duration::ZERO, next(&listener, &shared)).await {
+                    // Without file descriptors nobody can be taken, and the end would wait for ever.
+                    Ok(Err(error)) if !is_of_one_connection(&error) => return,
                     Ok(accepted) => accepted,
                     Err(_) => return,
                 }

@@ -38,6 +38,8 @@ pub struct Health {
 enum Checks {
     #[default]
     None,
+    /// They are over: what the last ones still find means nothing.
+    Off,
     /// Up, after so many wrong answers in a row.
     Up(u32),
     /// Down, after so many right answers in a row.
@@ -135,6 +137,7 @@ impl Health {
     /// A check had the right answer.
     pub fn check_passed(&mut self, rise: u32) -> Option<Turn> {
         let passed = match self.checks {
+            Checks::Off => return None,
             Checks::None | Checks::Up(_) => {
                 self.checks = Checks::Up(0);
                 return None;
@@ -152,6 +155,7 @@ impl Health {
     /// A check had the wrong answer or none.
     pub fn check_failed(&mut self, fall: u32) -> Option<Turn> {
         let failed = match self.checks {
+            Checks::Off => return None,
             Checks::None => fall,
             Checks::Up(failed) => failed + 1,
             Checks::Down(_) => {
@@ -169,7 +173,14 @@ impl Health {
 
     /// There are no checks any more.
     pub fn unchecked(&mut self) {
-        self.checks = Checks::None;
+        self.checks = Checks::Off;
+    }
+
+    /// There are checks, perhaps again.
+    pub fn checked(&mut self) {
+        if self.checks == Checks::Off {
+            self.checks = Checks::None;
+        }
     }
 }
 
@@ -308,6 +319,22 @@ mod tests {
         }
         assert_eq!(health.answered(now), Some(Turn::Trusted));
         assert_eq!(health, Health::default());
+    }
+
+    #[test]
+    fn the_checks_of_a_configuration_before_say_nothing_any_more() {
+        let mut health = Health::default();
+        health.check_failed(1);
+        assert_eq!(health.available(), Available::No);
+        health.unchecked();
+        assert_eq!(health.available(), Available::Yes);
+        assert_eq!(health.check_failed(1), None);
+        assert_eq!(health.check_passed(1), None);
+        assert_eq!(health.available(), Available::Yes);
+        health.checked();
+        assert_eq!(health.check_failed(1), Some(Turn::Down));
+        health.checked();
+        assert_eq!(health.available(), Available::No);
     }
 
     #[test]

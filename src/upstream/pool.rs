@@ -141,8 +141,11 @@ impl Pool {
             changes: watch::Sender::new(()),
         };
         let known = previous.map_or_else(Vec::new, Self::servers);
-        if config.health.is_none() {
-            known.iter().for_each(|server| server.unchecked());
+        for server in &known {
+            match config.health {
+                None => server.unchecked(),
+                Some(_) => server.checked(),
+            }
         }
         pool.rebuild(&pool.lock(), &known);
         pool

@@ -243,10 +243,18 @@ impl Server {
         self.note(Some(cause), |health| health.check_failed(fall));
     }
 
-    /// There are no checks any more.
+    /// There are no checks any more: those of the configuration before, which may still be under way, count no more.
     pub fn unchecked(&self) {
         self.note(None, |health| {
             health.unchecked();
+            None
+        });
+    }
+
+    /// There are checks.
+    pub fn checked(&self) {
+        self.note(None, |health| {
+            health.checked();
             None
         });
     }

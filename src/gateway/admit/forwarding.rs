@@ -79,16 +79,31 @@ pub fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) -> Vec<HeaderName>
     })
 }
 
+/// Whether this is a field with which proxies tell who asks and for what.
+pub fn is_told_by_proxies(name: &str) -> bool {
+    let start = name.get(..FORWARDED_PREFIX.len());
+    start.is_some_and(|start| folds_to(start, FORWARDED_PREFIX))
+        || TOLD_BY_PROXIES.iter().any(|told| folds_to(name, told))
+}
+
+/// The entries of a list, from the left; `None` is one that is not text. A client can have written any of them but the
+/// last, so one that cannot be read must not hide the others.
+fn entries(value: &HeaderValue) -> impl DoubleEndedIterator<Item = Option<&str>> {
+    let entries = value.as_bytes().split(|byte| *byte == b',');
+    entries.map(|entry| {
+        std::str::from_utf8(entry)
+            .ok()
+            .filter(|entry| entry.is_ascii())
+            .map(str::trim)
+    })
+}
+
 /// The client by the word of trusted proxies: from the right, the first address that is not one of them.
 pub fn client_of(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &Trusted) -> Option<IpAddr> {
     let mut client = peer;
-    let fields = headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .rev()
-        .filter_map(|value| value.to_str().ok());
-    for entry in fields.flat_map(|value| value.rsplit(',')) {
-        let Ok(address) = entry.trim().parse::<IpAddr>() else {
+    let fields = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    for entry in fields.flat_map(|value| entries(value).rev()) {
+        let Some(Ok(address)) = entry.map(str::parse::<IpAddr>) else {
             break;
         };
         client = Some(address.to_canonical());
@@ -108,12 +123,9 @@ pub fn tell_forwarding(
     authority: Option<&HeaderValue>,
 ) -> &'static str {
     let mut chain = String::new();
-    for value in headers
-        .get_all(X_FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-    {
-        chain.push_str(value);
+    for entry in headers.get_all(X_FORWARDED_FOR).iter().flat_map(entries) {
+        // As RFC 7239, section 6.3, calls it.
+        chain.push_str(entry.unwrap_or("unknown"));
         chain.push_str(", ");
     }
     match peer {
@@ -122,7 +134,7 @@ pub fn tell_forwarding(
         None => chain.truncate(chain.len().saturating_sub(2)),
     }
     headers.remove(X_FORWARDED_FOR);
-    // Visible ASCII by construction: an address, and what `to_str` let through.
+    // ASCII without controls by construction: addresses, and what was in a field's value.
     if let (false, Ok(chain)) = (chain.is_empty(), HeaderValue::try_from(chain)) {
         headers.insert(X_FORWARDED_FOR, chain);
     }

@@ -265,3 +265,30 @@ fn only_a_trusted_proxy_says_who_the_client_is() {
     assert_eq!(headers["x-forwarded-host"], "front.example");
     assert!(!headers.contains_key("x_forwarded_for"));
 }
+
+#[test]
+fn a_client_behind_a_trusted_proxy_cannot_hide_what_the_proxy_says() {
+    // As nginx appends to what its client has sent.
+    let mut forged = get("/");
+    for value in [&b"6.6.6.6"[..], b"\xff, 198.51.100.1"] {
+        forged = forged.header("x-forwarded-for", HeaderValue::from_bytes(value).unwrap());
+    }
+    let (proxied, headers) = admitted_from("10.0.0.2", &["10.0.0.0/8"], forged);
+    assert_eq!(proxied.unwrap().client.unwrap().to_string(), "198.51.100.1");
+    assert_eq!(
+        headers["x-forwarded-for"],
+        "6.6.6.6, unknown, 198.51.100.1, 10.0.0.2"
+    );
+    for name in ["X-Forwarded-For", "close, x-forwarded-proto", "X_Real-IP"] {
+        let nominated = || {
+            let request = get("/").header("connection", name);
+            request.header("x-forwarded-for", "198.51.100.1")
+        };
+        let (proxied, _) = admitted_from("10.0.0.2", &["10.0.0.0/8"], nominated());
+        assert_eq!(proxied.unwrap_err().code, Code::BadRequest, "{name}");
+        // Of others these fields go anyway.
+        let (stranger, headers) = admitted_from("192.0.2.1", &["10.0.0.0/8"], nominated());
+        assert_eq!(stranger.unwrap().client.unwrap().to_string(), "192.0.2.1");
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.1");
+    }
+}
