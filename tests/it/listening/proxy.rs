@@ -86,7 +86,9 @@ fn edge_28_nobody_else_speaks_proxy_protocol_and_nothing_else_is_spoken_there() 
         counted["connections_refused_total{reason=\"untrusted_proxy\"}"],
         1.0
     );
-    assert!(gateway.log().contains("its peer is not in trusted_proxies"));
+    gateway
+        .process
+        .wait_for("its peer is not in trusted_proxies");
 
     let gateway = setup(&app, "['127.0.0.1']").start();
     for beginning in [
