@@ -31,7 +31,7 @@ const END_OF_STREAM: Duration = Duration::from_secs(5);
 pub enum BodyError {
     /// The other side broke it off or sent something that is not HTTP.
     #[error("the body broke off: {0}")]
-    Broken(#[from] hyper::Error),
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Over `limits.request_body`.
     #[error("the body is larger than allowed")]
     TooLarge,
@@ -52,6 +52,12 @@ pub enum Cut {
     Off,
 }
 
+impl From<hyper::Error> for BodyError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Broken(Box::new(error))
+    }
+}
+
 /// A body that is streamed on, or one of the gateway's own.
 #[derive(Debug, Default)]
 pub enum Body {
@@ -64,15 +70,26 @@ pub enum Body {
     Stream(Box<Stream>),
 }
 
+/// What is done when the whole of a body was read.
+type AtEnd = Box<dyn FnOnce() + Send>;
+
+/// Where the bytes come from.
+enum Source {
+    /// hyper.
+    Hyper(Incoming),
+    /// Somebody who gives back by himself what he reads from.
+    Own(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>),
+}
+
 /// A body under way. Boxed: it is far larger than the usual empty one.
 pub struct Stream {
     /// There until this is dropped.
-    inner: Option<Incoming>,
+    inner: Option<Source>,
     remaining: Option<u64>,
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     watch: Option<Arc<Watch>>,
-    at_end: Option<Box<dyn FnOnce() + Send>>,
+    at_end: Option<AtEnd>,
     /// What lasts as long as the body does.
     held: Vec<Box<dyn Send>>,
     /// What may end it before its end.
@@ -151,7 +168,7 @@ impl Body {
         }
         let watch = Arc::new(Watch::new());
         let stream = Stream {
-            inner: Some(inner),
+            inner: Some(Source::Hyper(inner)),
             remaining: most,
             idle,
             timer: None,
@@ -182,17 +199,28 @@ impl Body {
             // Keeps the size that a HEAD or 304 answer speaks of: hyper takes it from the field.
             return Self::Empty;
         }
-        let stream = Stream {
+        Self::streamed(Source::Hyper(inner), idle, Some(Box::new(at_end)))
+    }
+
+    /// The same from a reader that knows by itself when it has ended.
+    pub fn read(
+        reader: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static,
+        idle: Duration,
+    ) -> Self {
+        Self::streamed(Source::Own(Box::pin(reader)), idle, None)
+    }
+
+    fn streamed(inner: Source, idle: Duration, at_end: Option<AtEnd>) -> Self {
+        Self::Stream(Box::new(Stream {
             inner: Some(inner),
             remaining: None,
             idle,
             timer: None,
             watch: None,
-            at_end: Some(Box::new(at_end)),
+            at_end,
             held: Vec::new(),
             cut: None,
-        };
-        Self::Stream(Box::new(stream))
+        }))
     }
 
     /// Ends the body when `cut` is ready. One that is here already has ended.
@@ -260,8 +288,34 @@ impl HttpBody for Body {
             Self::Stream(stream) => stream
                 .inner
                 .as_ref()
-                .map(Incoming::size_hint)
+                .map(Source::size_hint)
                 .unwrap_or_default(),
+        }
+    }
+}
+
+impl Source {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Own(reader) => reader.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+            Self::Own(reader) => reader.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+            Self::Own(reader) => reader.size_hint(),
         }
     }
 }
@@ -271,7 +325,7 @@ impl Stream {
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(None);
         };
-        let polled = Pin::new(inner).poll_frame(cx);
+        let polled = inner.poll_frame(cx);
         if polled.is_pending() {
             // Only a body that keeps somebody waiting pays for a timer.
             let idle = self.idle;
@@ -291,7 +345,7 @@ impl Stream {
         };
         let frame = match frame {
             Ok(frame) => frame,
-            Err(error) => return Poll::Ready(Some(Err(self.fail(error.into())))),
+            Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),
         };
         if let (Some(watch), Some(data)) = (&self.watch, frame.data_ref()) {
             watch
@@ -316,7 +370,7 @@ impl Stream {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
+        self.inner.as_ref().is_none_or(Source::is_end_stream)
     }
 
     fn end(&mut self) {
@@ -353,7 +407,7 @@ impl Drop for Stream {
         }
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                let end = poll_fn(|cx| Pin::new(&mut inner).poll_frame(cx));
+                let end = poll_fn(|cx| inner.poll_frame(cx));
                 // Whatever comes, the stream is over then.
                 let _ = timeout(END_OF_STREAM, end).await;
             });

@@ -2,33 +2,39 @@
 
 mod balance;
 mod connect;
+mod decode;
 mod health;
 mod http1;
 mod http2;
 mod keep;
 mod pool;
 mod resolve;
+mod rest;
 mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, Response, Version};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 pub use self::{
     balance::Affinity,
     connect::Unsent,
-    server::{Sent, Server},
+    server::{SendError, Sent, Server},
 };
 use self::{
+    decode::Framing,
     keep::Task,
     pool::Pool,
+    rest::Rest,
     server::{Entry, Lease},
 };
 use crate::{
@@ -206,21 +212,46 @@ pub async fn try_servers(config: &config::Upstream) -> Vec<(String, Option<Strin
     tried
 }
 
-/// A connection that has answered, and goes back when the answer was read.
+/// A server's answer, and the connection that the rest of it comes on, which goes back when it was read.
 #[derive(Debug)]
 pub struct Answered {
+    /// The head of the answer.
+    pub response: Response<()>,
     lease: Lease,
-    /// The upstream's response.
-    pub response: Response<Incoming>,
+    rest: Coming,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+enum Coming {
+    Wire {
+        framing: Framing,
+        begun: Bytes,
+        is_kept: bool,
+    },
+    Hyper(Incoming),
 }
 
 impl Answered {
-    fn new(lease: Lease, response: Response<Incoming>) -> Self {
-        Self { lease, response }
+    fn of_wire(lease: Lease, answer: wire::Answer) -> Self {
+        Self {
+            response: answer.response,
+            lease,
+            rest: Coming::Wire {
+                framing: answer.framing,
+                begun: answer.begun,
+                is_kept: answer.is_kept,
+            },
+        }
     }
 
-    fn into_parts(self) -> (Lease, Response<Incoming>) {
-        (self.lease, self.response)
+    fn of_hyper(lease: Lease, response: Response<Incoming>) -> Self {
+        let (parts, body) = response.into_parts();
+        Self {
+            response: Response::from_parts(parts, ()),
+            lease,
+            rest: Coming::Hyper(body),
+        }
     }
 
     /// Which server it was, as the file has it.
@@ -231,14 +262,25 @@ impl Answered {
     /// The response with its body as it will be streamed to the client; at its end the connection becomes idle,
     /// unless the request's body is still under way then: nobody wants it any more, so it ends with the connection.
     pub fn into_response(self, idle: Duration, request: Option<Arc<Watch>>) -> Response<Body> {
-        let Self { lease, response } = self;
-        let mut response = response.map(|body| {
-            Body::response(body, idle, move || {
+        let Self {
+            response,
+            lease,
+            rest,
+        } = self;
+        let body = match rest {
+            Coming::Wire {
+                framing,
+                begun,
+                is_kept,
+            } => Rest::body(lease, framing, begun, is_kept)
+                .unwrap_or_else(|rest| Body::read(rest, idle)),
+            Coming::Hyper(body) => Body::response(body, idle, move || {
                 if request.is_none_or(|request| request.has_finished()) {
                     lease.give_back();
                 }
-            })
-        });
+            }),
+        };
+        let mut response = response.map(|()| body);
         // The version is that of the sender, and the sender is now this gateway (RFC 9110, section 2.5).
         *response.version_mut() = Version::HTTP_11;
         response
@@ -248,11 +290,12 @@ impl Answered {
     /// what must be held as long as the tunnel lives. Without a 101 the second one fails when it is awaited.
     pub fn into_tunnel(self) -> (Response<()>, OnUpgrade, InFlight) {
         let Self {
-            lease,
             mut response,
+            lease,
+            ..
         } = self;
         let upgrade = hyper::upgrade::on(&mut response);
-        (response.map(drop), upgrade, InFlight { _lease: lease })
+        (response, upgrade, InFlight { _lease: lease })
     }
 }
 
@@ -264,3 +307,8 @@ pub struct InFlight {
 
 /// A request that is ready to be sent to a server.
 pub type Outgoing = Request<Body>;
+
+/// Whether a request can go over a connection without a task of its own: it has no body, and asks for no other protocol.
+pub fn is_plain(request: &Outgoing) -> bool {
+    wire::Wire::can_send(request)
+}

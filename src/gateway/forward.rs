@@ -3,7 +3,6 @@
 use std::{future::Future, pin::pin, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
 use super::{admit, fields::is_chunked, respond::Refusal, tunnel::Handshake};
@@ -11,7 +10,7 @@ use crate::{
     body::{Body, Watch},
     config::Timeouts,
     error::Code,
-    upstream::{Affinity, Answered, Outgoing, Sent, Server, Upstream},
+    upstream::{self, Affinity, Answered, Outgoing, SendError, Sent, Server, Upstream},
 };
 
 /// What is needed to send one request.
@@ -46,6 +45,7 @@ impl Forward<'_> {
     ) -> Result<Answered, Refusal> {
         let has_body = !matches!(request.body(), Body::Empty);
         let repeatable = !has_body && request.method().is_idempotent();
+        let is_plain = upstream::is_plain(&request);
         let connect = self.timeouts.connect;
         // Why the first try failed, and where: from then on there is no other one.
         let mut first: Option<(Arc<Server>, String)> = None;
@@ -58,7 +58,7 @@ impl Forward<'_> {
                 });
             };
             let second = first.is_some();
-            let lease = match server.connection(connect, second).await {
+            let lease = match server.connection(is_plain, connect, second).await {
                 Ok(lease) => lease,
                 Err(error) if second => return Err(self.unreachable(&error.to_string())),
                 Err(error) => {
@@ -70,6 +70,7 @@ impl Forward<'_> {
             name_server(&mut request, self.own_host, &server.entry.host);
             inject(&mut request);
             let may_come_back = lease.may_refuse() || repeatable && lease.reused;
+            let may_come_back = may_come_back && !lease.keeps_request();
             let spare = (may_come_back && !has_body && !second).then(|| copy_of(&request));
             let Some(sent) = self.in_time(lease.send(request)).await else {
                 // While a body is under way, it may be the client who keeps the server waiting.
@@ -82,7 +83,7 @@ impl Forward<'_> {
             request = match (sent, spare) {
                 (Sent::Answered(answered), _) => {
                     check_response(&answered.response, &self.upstream.name, self.handshake)?;
-                    return Ok(*answered);
+                    return Ok(answered);
                 }
                 (Sent::NotSent(Some(request)), _) if !second => *request,
                 // The server has not looked at it.
@@ -90,6 +91,14 @@ impl Forward<'_> {
                 // The server closed a connection that had been idle, and nothing depends on how often this
                 // request is carried out.
                 (Sent::Broken { crossed: true, .. }, Some(spare)) if repeatable => spare,
+                (
+                    Sent::Broken {
+                        crossed: true,
+                        request: Some(request),
+                        ..
+                    },
+                    _,
+                ) if repeatable && !second => *request,
                 (Sent::NotSent(_), _) => {
                     let why = "the connection was closed at once";
                     self.upstream.no_answer(&server, why);
@@ -154,7 +163,7 @@ impl Forward<'_> {
         )
     }
 
-    fn broken(&self, server: &Arc<Server>, error: &hyper::Error) -> Refusal {
+    fn broken(&self, server: &Arc<Server>, error: &SendError) -> Refusal {
         if let Some(watch) = self.watch.as_ref().filter(|watch| watch.has_failed()) {
             return match self.body_limit.filter(|_| watch.was_too_large()) {
                 Some(limit) => admit::too_large(limit),
@@ -162,7 +171,7 @@ impl Forward<'_> {
                     .closing(),
             };
         }
-        // The causes of hyper's errors are I/O errors and parser states; they never quote what was sent.
+        // The causes are I/O errors and parser states; they never quote what was sent.
         let cause = std::error::Error::source(error)
             .map(ToString::to_string)
             .unwrap_or_default();
@@ -190,7 +199,7 @@ pub fn name_server(request: &mut Request<Body>, own_host: bool, server: &str) {
 
 /// An answer that cannot be passed on as it is.
 fn check_response(
-    response: &Response<Incoming>,
+    response: &Response<()>,
     upstream: &str,
     handshake: Option<&Handshake>,
 ) -> Result<(), Refusal> {

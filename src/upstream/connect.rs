@@ -12,8 +12,9 @@ use tokio_rustls::{
 };
 
 use super::{
-    http1, http2,
+    http2,
     socket::{Heard, Socket, Stream},
+    wire::Wire,
 };
 use crate::config::{self, Protocol, Tls};
 
@@ -51,7 +52,7 @@ pub struct Transport {
 #[derive(Debug)]
 pub enum Connected {
     /// HTTP/1.1: for one request at a time.
-    Http1(http1::Connection),
+    Http1(Wire),
     /// HTTP/2: for many.
     Http2(Arc<http2::Connection>),
 }
@@ -150,9 +151,7 @@ impl Transport {
         let is_http2 = self.protocol == Protocol::Http2;
         let socket = Socket::new(stream, heard.clone(), is_http2);
         match self.protocol {
-            Protocol::Http1 => Ok(Connected::Http1(
-                http1::Connection::begin(socket, heard).await?,
-            )),
+            Protocol::Http1 => Ok(Connected::Http1(Wire::new(socket))),
             Protocol::Http2 => {
                 let connection = http2::Connection::begin(socket, heard, self.scheme()).await?;
                 Ok(Connected::Http2(connection))

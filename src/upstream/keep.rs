@@ -132,24 +132,23 @@ async fn check(server: &Arc<Server>, health: &Health, connect: Duration) -> Resu
     headers.insert(header::USER_AGENT, agent);
     let asking = async {
         let lease = server
-            .connection(connect.min(health.timeout), true)
+            .connection(true, connect.min(health.timeout), true)
             .await
             .map_err(|error| error.to_string())?;
         match lease.send(request).await {
-            Sent::Answered(answered) => Ok(answered.into_parts()),
+            Sent::Answered(answered) => Ok(answered.into_response(health.timeout, None)),
             Sent::NotSent(_) => Err("the check was turned away".to_owned()),
             Sent::Broken { error, .. } => Err(format!("the check broke off: {error}")),
         }
     };
     let asked = timeout(health.timeout, asking).await;
-    let (lease, response) = asked.map_err(|_| "the check had no answer in time".to_owned())??;
+    let response = asked.map_err(|_| "the check had no answer in time".to_owned())??;
     let status = response.status().as_u16();
     if !health.status.contains(&status) {
         return Err(format!("the check was answered {status}"));
     }
     let body = Limited::new(response.into_body(), MOST_BODY).collect();
-    if let Ok(Ok(_)) = timeout(health.timeout, body).await {
-        lease.give_back();
-    }
+    // A connection whose answer was read to its end is of use later. Whether it could be is no part of the check.
+    let _ = timeout(health.timeout, body).await;
     Ok(())
 }

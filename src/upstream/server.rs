@@ -16,6 +16,7 @@ use super::{
     connect::{Connected, Target, Transport, Unsent},
     health::{Available, Health, Turn},
     http1, http2,
+    wire::{self, Wire, WireError},
 };
 use crate::{
     config::{self, Protocol},
@@ -155,37 +156,70 @@ impl Server {
         self.shared.sweep();
     }
 
-    /// A connection that is there, or a new one; only a new one where `fresh`.
+    /// A connection that is there, or a new one; only a new one where `fresh`. With `is_plain` it is for a request
+    /// that [`Wire::can_send`].
     ///
     /// # Errors
     ///
     /// No byte was sent.
     pub async fn connection(
         self: &Arc<Self>,
+        is_plain: bool,
         within: Duration,
         fresh: bool,
     ) -> Result<Lease, Unsent> {
         let busy = Busy::new(self.clone());
-        let (way, reused) = match self.entry.transport.protocol() {
-            Protocol::Http1 => match if fresh { None } else { self.idle.take() } {
-                Some(connection) => (Way::Http1(connection), true),
-                None => match self.open(within).await? {
-                    Connected::Http1(connection) => (Way::Http1(connection), false),
-                    Connected::Http2(_) => return Err(Unsent::NotHttp2),
-                },
-            },
-            Protocol::Http2 => {
-                let open = || async {
-                    match self.open(within).await? {
-                        Connected::Http2(connection) => Ok(connection),
-                        Connected::Http1(_) => Err(Unsent::NotHttp2),
-                    }
-                };
-                let (stream, reused) = self.shared.take_or(open).await?;
-                (Way::Http2(stream), reused)
+        if !fresh && self.entry.transport.protocol() == Protocol::Http1 {
+            let wire = || self.idle.take_wire().map(Way::Wire);
+            let hyper = || self.idle.take_hyper().map(Way::Hyper);
+            let way = match is_plain {
+                true => wire().or_else(hyper),
+                false => hyper(),
+            };
+            if let Some(way) = way {
+                let reused = true;
+                return Ok(Lease { way, busy, reused });
             }
-        };
+        }
+        // Boxed: most requests need none of this.
+        let (way, reused) = Box::pin(self.connect(is_plain, within, fresh)).await?;
         Ok(Lease { way, busy, reused })
+    }
+
+    /// A way that is not just there, and whether its connection was.
+    async fn connect(
+        &self,
+        is_plain: bool,
+        within: Duration,
+        fresh: bool,
+    ) -> Result<(Way, bool), Unsent> {
+        if self.entry.transport.protocol() == Protocol::Http2 {
+            let open = || async {
+                match self.open(within).await? {
+                    Connected::Http2(connection) => Ok(connection),
+                    Connected::Http1(_) => Err(Unsent::NotHttp2),
+                }
+            };
+            let (stream, reused) = self.shared.take_or(open).await?;
+            return Ok((Way::Http2(stream), reused));
+        }
+        let idle = match fresh {
+            true => None,
+            false => self.idle.take_wire(),
+        };
+        let reused = idle.is_some();
+        let wire = match idle {
+            Some(wire) => wire,
+            None => match self.open(within).await? {
+                Connected::Http1(wire) => wire,
+                Connected::Http2(_) => return Err(Unsent::NotHttp2),
+            },
+        };
+        let way = match is_plain {
+            true => Way::Wire(wire),
+            false => Way::Hyper(http1::Connection::begin(wire.into_socket()).await?),
+        };
+        Ok((way, reused))
     }
 
     /// Opens a connection and keeps it for later. What comes of it is noted.
@@ -195,7 +229,7 @@ impl Server {
     /// There is none.
     pub async fn probe(&self, within: Duration) -> Result<(), Unsent> {
         match self.open(within).await? {
-            Connected::Http1(connection) => self.idle.put(connection),
+            Connected::Http1(wire) => self.idle.put_wire(wire),
             Connected::Http2(connection) => self.shared.put(connection),
         }
         Ok(())
@@ -382,7 +416,8 @@ pub struct Lease {
 
 #[derive(Debug)]
 enum Way {
-    Http1(http1::Connection),
+    Wire(Wire),
+    Hyper(http1::Connection),
     Http2(http2::Stream),
 }
 
@@ -390,17 +425,30 @@ enum Way {
 #[derive(Debug)]
 pub enum Sent {
     /// An answer.
-    Answered(Box<Answered>),
+    Answered(Answered),
     /// The server has not looked at it; here is the request again, if it is still there.
     NotSent(Option<Box<Outgoing>>),
     /// The connection broke before an answer came. The server may have acted.
     Broken {
         /// What broke.
-        error: hyper::Error,
+        error: SendError,
+        /// The request, where it is still there.
+        request: Option<Box<Outgoing>>,
         /// Whether the connection had been idle and broke at once and in silence: then the server has closed it
         /// while the request was on its way.
         crossed: bool,
     },
+}
+
+/// Why a connection broke.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// On one of hyper's.
+    #[error(transparent)]
+    Hyper(#[from] hyper::Error),
+    /// On one of our own.
+    #[error(transparent)]
+    Wire(#[from] WireError),
 }
 
 impl Lease {
@@ -414,11 +462,44 @@ impl Lease {
         matches!(self.way, Way::Http2(_))
     }
 
+    /// Whether a request is still there when its connection has broken.
+    pub fn keeps_request(&self) -> bool {
+        matches!(self.way, Way::Wire(_))
+    }
+
+    /// What the rest of an answer is read from.
+    pub fn wire(&mut self) -> Option<&mut Wire> {
+        match &mut self.way {
+            Way::Wire(wire) => Some(wire),
+            Way::Hyper(_) | Way::Http2(_) => None,
+        }
+    }
+
     /// Sends a request and waits for the head of its answer, without a time limit of its own.
-    pub async fn send(mut self, mut request: Outgoing) -> Sent {
+    pub async fn send(mut self, request: Outgoing) -> Sent {
+        let Way::Wire(wire) = &mut self.way else {
+            return Box::pin(self.send_by_hyper(request)).await;
+        };
+        let started = Instant::now();
+        match wire.ask(wire::encode(&request), request.method()).await {
+            Ok(answer) => {
+                self.server().answered();
+                Sent::Answered(Answered::of_wire(self, answer))
+            }
+            Err(failure) => Sent::Broken {
+                crossed: self.reused && failure.silent && started.elapsed() < CROSSED,
+                error: failure.error.into(),
+                request: Some(Box::new(request)),
+            },
+        }
+    }
+
+    async fn send_by_hyper(mut self, mut request: Outgoing) -> Sent {
         let started = Instant::now();
         let (sent, was_idle, silent) = match &mut self.way {
-            Way::Http1(connection) => {
+            // See `send`.
+            Way::Wire(_) => return Sent::NotSent(Some(Box::new(request))),
+            Way::Hyper(connection) => {
                 let heard = connection.heard.times();
                 let sent = connection.sender.try_send_request(request).await;
                 (sent, true, connection.heard.times() == heard)
@@ -434,7 +515,7 @@ impl Lease {
         let mut failed = match sent {
             Ok(response) => {
                 self.server().answered();
-                return Sent::Answered(Box::new(Answered::new(self, response)));
+                return Sent::Answered(Answered::of_hyper(self, response));
             }
             Err(failed) => failed,
         };
@@ -452,13 +533,20 @@ impl Lease {
             return Sent::NotSent(None);
         }
         let crossed = self.reused && was_idle && silent && started.elapsed() < CROSSED;
-        Sent::Broken { error, crossed }
+        Sent::Broken {
+            error: error.into(),
+            request: None,
+            crossed,
+        }
     }
 
     /// Makes the connection idle. Only after the whole answer was read, and the whole request sent.
     pub fn give_back(self) {
-        if let Way::Http1(connection) = self.way {
-            self.busy.server.idle.put(connection);
+        let idle = &self.busy.server.idle;
+        match self.way {
+            Way::Wire(wire) => idle.put_wire(wire),
+            Way::Hyper(connection) => idle.put_hyper(connection),
+            Way::Http2(_) => {}
         }
     }
 }

@@ -80,6 +80,13 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// Whether the server says something.
+    pub fn heard(&self) -> &Heard {
+        &self.heard
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,

@@ -1,5 +1,7 @@
 //! Names, reloads and servers that come and go, with a resolver of the tests' own and real sockets.
 
+mod answers;
+
 use std::{
     net::SocketAddr,
     path::Path,
@@ -113,7 +115,10 @@ impl Drop for Answering {
 async fn ask(upstream: &Upstream) -> Result<SocketAddr, String> {
     let server = upstream.choose(NOBODY, None, PATIENCE).await;
     let server = server.ok_or("no server")?;
-    let lease = server.connection(PATIENCE, false).await;
+    let mut request = Request::new(Body::Empty);
+    let host = http::HeaderValue::from_static("app");
+    request.headers_mut().insert("host", host);
+    let lease = server.connection(true, PATIENCE, false).await;
     let lease = match lease {
         Ok(lease) => lease,
         Err(error) => {
@@ -121,14 +126,8 @@ async fn ask(upstream: &Upstream) -> Result<SocketAddr, String> {
             return Err(error.to_string());
         }
     };
-    let mut request = Request::new(Body::Empty);
-    let host = http::HeaderValue::from_static("app");
-    request.headers_mut().insert("host", host);
     match lease.send(request).await {
-        Sent::Answered(answered) => {
-            let (lease, _) = answered.into_parts();
-            lease.give_back();
-        }
+        Sent::Answered(answered) => drop(answered.into_response(PATIENCE, None)),
         other => return Err(format!("{other:?}")),
     }
     match &server.target {
@@ -255,10 +254,10 @@ async fn edge_31_servers_that_stay_keep_their_connections_health_and_counts() {
     ask(&first).await.unwrap();
     b.stop().await;
     let broken = first.pool.servers()[1].clone();
-    assert!(broken.connection(PATIENCE, true).await.is_err());
+    assert!(broken.connection(true, PATIENCE, true).await.is_err());
     drop(broken);
     let held = first.pool.servers()[0]
-        .connection(PATIENCE, true)
+        .connection(true, PATIENCE, true)
         .await
         .unwrap();
 
