@@ -21,7 +21,7 @@ mod target;
 mod trace;
 mod tunnel;
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{mem, net::IpAddr, sync::Arc, time::Instant};
 
 use http::{Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
@@ -188,16 +188,18 @@ impl Gateway {
     }
 
     /// Serves one request from its head to the head of the answer. It is logged when the body has ended too.
+    ///
+    /// The head stays where it is: futures that hand large values on hold them several times.
     pub async fn handle(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        peer: Peer,
+        &self,
+        head: &mut Parts,
+        body: Incoming,
+        peer: &Peer,
     ) -> Response<Recorded> {
-        let headers = request.headers();
-        let id = trace::request_id(headers, || self.trusts(&peer));
-        let asked = Asked::new(headers, id.clone());
-        let mut record = Record::new(&request, peer.address, id.clone(), self.counting.clone());
-        let (mut response, tunnel) = match self.trip(request, &peer, &mut record).await {
+        let id = trace::request_id(&head.headers, || self.trusts(peer));
+        let asked = Asked::new(&head.headers, id.clone());
+        let mut record = Record::new(head, peer.address, id.clone(), self.counting.clone());
+        let (mut response, tunnel) = match self.trip(head, body, peer, &mut record).await {
             Ok(answer) => answer,
             Err(denied) => (self.answer(denied, &asked, &mut record), None),
         };
@@ -252,15 +254,15 @@ impl Gateway {
 
     async fn trip(
         &self,
-        request: Request<Incoming>,
+        parts: &mut Parts,
+        body: Incoming,
         peer: &Peer,
         record: &mut Record,
     ) -> Result<(Response<Body>, Option<Tunnel>), Denied> {
         let in_flight = self.limits.take()?;
-        let (mut parts, body) = request.into_parts();
         let open = |key, had_cookie| self.sessions.of_cookie(key, had_cookie);
         let limits = Some(&self.limits);
-        let approach = self.approach(&mut parts, peer, open, limits, record);
+        let approach = self.approach(parts, peer, open, limits, record);
         let Approach {
             route,
             behind,
@@ -323,10 +325,13 @@ impl Gateway {
             let (status, headers) = (answered.response.status(), answered.response.headers());
             // On an error the upstream's response is dropped, and its connection with it.
             let asks = headers.contains_key(reserved::X_SESSION_SET);
-            let persisting = asks.then(Instant::now);
-            let persisted = persist.persist(status, headers, &mut resolution).await;
-            record.write_took = persisting.map(Period::since);
-            set_cookie = persisted?;
+            if asks || persist.extends() {
+                let persisting = asks.then(Instant::now);
+                // Boxed: few requests store anything, and all would have to keep the room.
+                let persisted = Box::pin(persist.persist(status, headers, &mut resolution)).await;
+                record.write_took = persisting.map(Period::since);
+                set_cookie = persisted?;
+            }
         }
         if let (Some(handshake), Some(client)) = (handshake, client)
             && answered.response.status() == StatusCode::SWITCHING_PROTOCOLS
@@ -482,7 +487,7 @@ impl Gateway {
         let outgoing = match arrived {
             Ok(approach) => {
                 trace::mark(&mut parts.headers, id, None);
-                self.outgoing(parts, &approach).map_err(Denied::from)
+                self.outgoing(&mut parts, &approach).map_err(Denied::from)
             }
             Err(denied) => Err(denied),
         };
@@ -492,7 +497,7 @@ impl Gateway {
     /// The request that would be sent, and its fields before the gateway has added its own.
     fn outgoing(
         &self,
-        parts: Parts,
+        parts: &mut Parts,
         approach: &Approach<'_>,
     ) -> Result<(Request<Body>, header::HeaderMap), Refusal> {
         let Approach {
@@ -536,15 +541,16 @@ impl Gateway {
     }
 }
 
-fn request_of(mut parts: Parts, body: Body) -> Request<Body> {
+/// Takes out of `parts` what goes on.
+fn request_of(parts: &mut Parts, body: Body) -> Request<Body> {
     // Without this hyper would send no body of unknown length with a GET.
     if body.size_hint().exact().is_none() {
         let chunked = header::HeaderValue::from_static("chunked");
         parts.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
     let mut request = Request::new(body);
-    *request.method_mut() = parts.method;
-    *request.uri_mut() = parts.uri;
-    *request.headers_mut() = parts.headers;
+    *request.method_mut() = mem::take(&mut parts.method);
+    *request.uri_mut() = mem::take(&mut parts.uri);
+    *request.headers_mut() = mem::take(&mut parts.headers);
     request
 }

@@ -27,6 +27,11 @@ pub struct Persist<'a> {
 }
 
 impl Persist<'_> {
+    /// Whether something may be to be stored for a response that does not ask for it.
+    pub fn extends(&self) -> bool {
+        self.config.django.save_every_request && self.config.writes
+    }
+
     /// Carries out what the response asks for, and what the site asks for. Gives the cookie for the browser, if it has to be told.
     ///
     /// # Errors
@@ -89,8 +94,7 @@ impl Persist<'_> {
 
     /// SESSION_SAVE_EVERY_REQUEST. A patch extends the session by itself, so this is for responses without one.
     async fn extend(&self, status: StatusCode, caller: &mut Caller) -> Option<HeaderValue> {
-        if !self.config.django.save_every_request || !self.config.writes || status.is_server_error()
-        {
+        if !self.extends() || status.is_server_error() {
             return None;
         }
         let Caller::Visitor(session) = caller else {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{
@@ -151,21 +151,21 @@ pub struct Record {
 
 impl Record {
     /// Starts the clock.
-    pub fn new<T>(
-        request: &Request<T>,
+    pub fn new(
+        request: &Parts,
         peer: Option<IpAddr>,
         request_id: HeaderValue,
         counting: Arc<Counting>,
     ) -> Box<Self> {
         let field = |field: Field, name: HeaderName| {
-            let headers = request.headers();
+            let headers = &request.headers;
             counting.tells(field).then(|| headers.get(name).cloned())?
         };
         Box::new(Self {
             in_flight: Some(Held::new(&counting.metrics.requests_in_flight)),
             started: Instant::now(),
-            version: request.version(),
-            method: request.method().clone(),
+            version: request.version,
+            method: request.method.clone(),
             client: peer,
             host: String::new(),
             path: String::new(),
@@ -177,7 +177,7 @@ impl Record {
             user: None,
             request_id,
             trace: None,
-            span: Span::begin(trace::parent(request.headers())),
+            span: Span::begin(trace::parent(&request.headers)),
             user_agent: field(Field::UserAgent, header::USER_AGENT),
             referer: field(Field::Referer, header::REFERER),
             code: None,

@@ -107,13 +107,13 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
     drop(gateway);
     let io = TokioIo::new(Guard::new(transport, pace.clone(), is_h2, open));
     let timer = Timer::new(pace.clone());
-    let trip = Trip {
+    let trip = Arc::new(Trip {
         current: shared.current,
         stages: shared.stages,
         pace,
         peer,
         is_h2,
-    };
+    });
     let service = service_fn(move |request| trip.clone().answer(request));
     let ended = if is_h2 {
         let connection = h2_settings(&limits, &timeouts).serve_connection(io, service);
@@ -232,7 +232,7 @@ fn h2_settings(limits: &Limits, timeouts: &Timeouts) -> http2::Builder<Streams> 
 }
 
 /// What serving a request on this connection takes.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Trip {
     current: Arc<Current>,
     stages: Stages,
@@ -242,9 +242,10 @@ struct Trip {
 }
 
 impl Trip {
-    /// Boxed: between requests the connection then keeps no room for one.
+    /// Boxed: between requests the connection then keeps no room for one. The head lies in the box too, for everyone
+    /// to work on it there.
     fn answer(
-        self,
+        self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>> {
         let exchange = self.pace.begin();
@@ -252,9 +253,10 @@ impl Trip {
         if !self.is_h2 {
             self.pace.head_ends();
         }
-        let answering = self.current.load().handle(request, self.peer);
+        let gateway = self.current.load();
+        let (mut head, body) = request.into_parts();
         Box::pin(async move {
-            let mut response = answering.await;
+            let mut response = gateway.handle(&mut head, body, &self.peer).await;
             if self.is_h2 {
                 // A connection with a tunnel in one of its streams is not idle.
                 if let Some(kept) = response.extensions_mut().remove::<Kept>() {
