@@ -17,6 +17,7 @@ mod record;
 mod resolve;
 mod respond;
 mod route;
+mod seen;
 mod target;
 mod trace;
 mod tunnel;
@@ -40,6 +41,7 @@ use self::{
     record::{Counting, Record, Witness},
     resolve::Resolution,
     respond::{Asked, Refusal},
+    seen::{Name, Seen},
     tunnel::{Handshake, Tunnel},
 };
 pub use self::{
@@ -52,7 +54,7 @@ use crate::{
     body::{Body, Cut},
     config::{self, Config, Route, SessionMode, Target},
     error::Code,
-    reserved::{self, Reserved},
+    reserved::Reserved,
     session::SessionKey,
     sessions::{Sessions, handle::Session},
     telemetry::{metrics::Metrics, spans::Period},
@@ -196,9 +198,11 @@ impl Gateway {
         body: Incoming,
         peer: &Peer,
     ) -> Response<Recorded> {
-        let id = trace::request_id(&head.headers, || self.trusts(peer));
-        let asked = Asked::new(&head.headers, id.clone());
-        let mut record = Record::new(head, peer.address, id.clone(), self.counting.clone());
+        let seen = Seen::of(&head.headers);
+        let id = trace::request_id(&head.headers, seen, || self.trusts(peer));
+        let asked = Asked::new(&head.headers, seen, id.clone());
+        let counting = self.counting.clone();
+        let mut record = Record::new(head, seen, peer.address, id.clone(), counting);
         let (mut response, tunnel) = match self.trip(head, body, peer, &mut record).await {
             Ok(answer) => answer,
             Err(denied) => (self.answer(denied, &asked, &mut record), None),
@@ -284,9 +288,7 @@ impl Gateway {
             record.request_id.clone(),
             record.span.as_ref(),
         );
-        record.sid = token
-            .as_ref()
-            .and_then(|token| token.sid().map(str::to_owned));
+        record.forwarded(token.as_ref().and_then(Prepared::sid));
         let forward = Forward {
             upstream,
             timeouts: &route.timeouts,
@@ -313,6 +315,7 @@ impl Gateway {
         let answered = answered?;
         record.served_by(&answered);
 
+        let seen = Seen::of(answered.response.headers());
         let mut set_cookie = None;
         let opener = Opener::of(&resolution);
         if route.session != SessionMode::Pass {
@@ -324,7 +327,7 @@ impl Gateway {
             };
             let (status, headers) = (answered.response.status(), answered.response.headers());
             // On an error the upstream's response is dropped, and its connection with it.
-            let asks = headers.contains_key(reserved::X_SESSION_SET);
+            let asks = seen.has(Name::XSessionSet);
             if asks || persist.extends() {
                 let persisting = asks.then(Instant::now);
                 // Boxed: few requests store anything, and all would have to keep the room.
@@ -338,7 +341,8 @@ impl Gateway {
         {
             let (head, server, in_flight) = answered.into_tunnel();
             let mut response = head.map(|()| Body::Empty);
-            finish::finish(&self.config, route, &resolution, set_cookie, &mut response);
+            let config = &self.config;
+            finish::finish(config, route, &resolution, set_cookie, seen, &mut response);
             handshake.answer(&mut response);
             let tunnel = Tunnel {
                 client,
@@ -351,7 +355,8 @@ impl Gateway {
             return Ok((response, Some(tunnel)));
         }
         let mut response = answered.into_response(route.timeouts.response_idle, watch);
-        finish::finish(&self.config, route, &resolution, set_cookie, &mut response);
+        let config = &self.config;
+        finish::finish(config, route, &resolution, set_cookie, seen, &mut response);
         self.look_after(route, opener, &resolution, &mut response);
         response.body_mut().hold(in_flight);
         Ok((response, None))
@@ -418,7 +423,7 @@ impl Gateway {
             return Err(Denied::Moved(target::with_https(port, &admitted)?));
         }
         target::check_slashes(route, &admitted)?;
-        admit::check_length(&parts.headers, route.limits.request_body)?;
+        admit::check_length(admitted.length, route.limits.request_body)?;
         if let Some(limits) = limits {
             limits.count_address(route, admitted.client)?;
         }
@@ -438,7 +443,9 @@ impl Gateway {
         let origins = &self.config.gateway.trusted_origins;
         authorize::authorize(route, parts, &admitted, origins, preflight, &resolution)?;
 
-        parts.uri = target::target(route, &admitted)?;
+        if !target::is_same(route, &admitted, &parts.uri) {
+            parts.uri = target::target(route, &admitted)?;
+        }
         if !behind.own_host
             && let Some(authority) = &admitted.authority
         {
@@ -471,7 +478,8 @@ impl Gateway {
     /// the primary key of a user as whom the visitor would be logged in, whatever cookie the request has.
     pub async fn explain(&self, mut parts: Parts, peer: Peer, user: Option<&str>) -> Explanation {
         let sessions = &self.sessions;
-        let id = trace::request_id(&parts.headers, || self.trusts(&peer));
+        let seen = Seen::of(&parts.headers);
+        let id = trace::request_id(&parts.headers, seen, || self.trusts(&peer));
         let imagined = user.and_then(|user| Some((SessionKey::random().ok()?, user)));
         if let Some((key, _)) = &imagined {
             explain::add_cookie(&self.config.django.cookie, key, &mut parts.headers);

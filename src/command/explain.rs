@@ -195,12 +195,7 @@ impl Explain {
         let explanation = gateway
             .explain(
                 parts,
-                Peer {
-                    address: Some(self.from),
-                    encrypted: false,
-                    certificate: None,
-                    redirect: None,
-                },
+                Peer::new(Some(self.from), None),
                 self.user.as_deref(),
             )
             .await;

@@ -8,11 +8,12 @@ use std::{net::IpAddr, sync::Arc};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request::Parts, uri::Authority};
 
 use self::forwarding::{
-    client_of, is_told_by_proxies, scrub_forwarding, spelling, tell_forwarding,
+    client_of, is_told_by_proxies, scrub_forwarding, spelling, spelt, tell_forwarding,
 };
 use super::{
     fields::{is_chunked, scrub, strip_hop_by_hop},
     respond::Refusal,
+    seen::{Name, Seen},
     tunnel::Handshake,
 };
 use crate::{
@@ -35,6 +36,21 @@ pub struct Peer {
     pub certificate: Option<Arc<Names>>,
     /// The port with TLS that requests without it are sent to.
     pub redirect: Option<u16>,
+    /// The address as `X-Forwarded-For` has it.
+    spelt: Option<HeaderValue>,
+}
+
+impl Peer {
+    /// Somebody without TLS.
+    pub fn new(address: Option<IpAddr>, redirect: Option<u16>) -> Self {
+        Self {
+            address,
+            encrypted: false,
+            certificate: None,
+            redirect,
+            spelt: address.and_then(spelt),
+        }
+    }
 }
 
 /// What the request asks for, made unambiguous.
@@ -48,6 +64,8 @@ pub struct Admitted {
     pub path: Canonical,
     /// The query, as it came.
     pub query: Option<String>,
+    /// The length that the body says it has.
+    pub length: Option<u64>,
     /// `OPTIONS *`.
     pub asterisk: bool,
     /// Whether it asks for another protocol, whatever it is (RFC 9110, section 7.8). The field itself ends here.
@@ -73,7 +91,8 @@ pub fn admit(
     reserved: &Reserved,
     scrubbed: &Counters<Scrubbed>,
 ) -> Result<Admitted, Refusal> {
-    check_framing(&parts.headers, parts.version)?;
+    let seen = Seen::of(&parts.headers);
+    let length = check_framing(&parts.headers, seen, parts.version)?;
     let connect = Handshake::take_connect(parts).map_err(bad_request)?;
     check_method(&parts.method)?;
     let (authority, host) = host(parts)?;
@@ -83,16 +102,21 @@ pub fn admit(
     check_fields(&parts.headers, most_fields)?;
     let (path, asterisk) = path(&parts.method, &parts.uri)?;
     let query = parts.uri.query().map(str::to_owned);
-    let trailers = accepts_trailers(&parts.headers);
-    let upgrade = connect.is_some() || parts.headers.contains_key(header::UPGRADE);
-    let handshake = connect.or_else(|| Handshake::read(parts));
+    let trailers = seen.has(Name::Te) && accepts_trailers(&parts.headers);
+    let upgrade = connect.is_some() || seen.has(Name::Upgrade);
+    let handshake = match connect {
+        None if upgrade => Handshake::read(parts),
+        connect => connect,
+    };
     let address = peer.address.map(|address| address.to_canonical());
     let trust = trusted.contains(address);
     // A proxy may pass on its client's Connection, which must not take away what the proxy itself says.
-    let stripped = strip_hop_by_hop(&mut parts.headers, |name| {
+    let stripped = strip_hop_by_hop(&mut parts.headers, seen, |name| {
         reserved.is_nominated(name) || (trust && is_told_by_proxies(name))
     });
-    scrubbed.add(Scrubbed::Nominated, stripped.nominated);
+    if stripped.nominated > 0 {
+        scrubbed.add(Scrubbed::Nominated, stripped.nominated);
+    }
     if stripped.nominates_reserved {
         return Err(bad_request(
             "its Connection field names a field that belongs to the gateway or to a proxy before it",
@@ -101,8 +125,12 @@ pub fn admit(
     for name in scrub(&mut parts.headers, |name| reserved.in_request(name)) {
         scrubbed.count(spelling(&name));
     }
-    parts.headers.remove(header::TRAILER);
-    parts.headers.remove(header::EXPECT);
+    if seen.has(Name::Trailer) {
+        parts.headers.remove(header::TRAILER);
+    }
+    if seen.has(Name::Expect) {
+        parts.headers.remove(header::EXPECT);
+    }
     if trailers {
         parts
             .headers
@@ -122,17 +150,13 @@ pub fn admit(
     } else {
         address
     };
-    let scheme = tell_forwarding(
-        &mut parts.headers,
-        address,
-        peer.encrypted,
-        authority.as_ref(),
-    );
+    let scheme = tell_forwarding(&mut parts.headers, seen, peer, authority.as_ref());
     Ok(Admitted {
         host,
         authority,
         path,
         query,
+        length,
         asterisk,
         upgrade,
         handshake,
@@ -148,8 +172,16 @@ fn bad_request(rule: &str) -> Refusal {
     )
 }
 
-/// RFC 9112, section 6.3. hyper has resolved what it could; what it lets through undecided is refused here.
-fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
+/// RFC 9112, section 6.3. hyper has resolved what it could; what it lets through undecided is refused here. Gives
+/// Content-Length.
+fn check_framing(
+    headers: &HeaderMap,
+    seen: Seen,
+    version: Version,
+) -> Result<Option<u64>, Refusal> {
+    if !seen.has(Name::TransferEncoding) && !seen.has(Name::ContentLength) {
+        return Ok(None);
+    }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         if version < Version::HTTP_11 {
@@ -165,14 +197,14 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(length) = lengths.next() else {
-        return Ok(());
+        return Ok(None);
     };
     if lengths.next().is_some() {
         return Err(bad_request("it has more than one Content-Length").closing());
     }
     match number(length) {
         None => Err(bad_request("its Content-Length is not a number").closing()),
-        Some(_) => Ok(()),
+        length => Ok(length),
     }
 }
 
@@ -185,8 +217,7 @@ fn number(length: &HeaderValue) -> Option<u64> {
 }
 
 /// Refuses a body that says itself that it is too large. Others are cut while they stream.
-pub fn check_length(headers: &HeaderMap, limit: Option<u64>) -> Result<(), Refusal> {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(number);
+pub fn check_length(length: Option<u64>, limit: Option<u64>) -> Result<(), Refusal> {
     match (length, limit) {
         (Some(length), Some(limit)) if length > limit => Err(too_large(limit)),
         _ => Ok(()),
@@ -203,9 +234,10 @@ pub fn too_large(limit: u64) -> Refusal {
 /// Methods are case-sensitive (RFC 9110, section 9.1), but Django and others make capitals of them.
 fn check_method(method: &Method) -> Result<(), Refusal> {
     let refused = ["CONNECT", "TRACE", "TRACK"];
+    let name = method.as_str();
     if refused
         .iter()
-        .any(|name| method.as_str().eq_ignore_ascii_case(name))
+        .any(|refused| name.eq_ignore_ascii_case(refused))
     {
         let detail = format!("The method {method} is not served here.");
         return Err(Refusal::new(Code::MethodRefused, detail).closing());
@@ -230,19 +262,30 @@ fn host(parts: &Parts) -> Result<(Option<HeaderValue>, String), Refusal> {
         (None, None) if parts.version < Version::HTTP_11 => return Ok((None, String::new())),
         (None, _) => return Err(bad_request("it has no Host field").closing()),
     };
-    let authority = Authority::try_from(field.as_bytes()).map_err(|_| wrong())?;
-    let host = authority.host();
-    let port = &authority.as_str()[host.len()..];
-    if !is_host(host) || !is_port(port) {
-        return Err(wrong());
-    }
+    let host = host_of(&field).ok_or_else(wrong)?;
     if let Some(target) = parts.uri.authority()
-        && !target.as_str().eq_ignore_ascii_case(authority.as_str())
+        && !target
+            .as_str()
+            .as_bytes()
+            .eq_ignore_ascii_case(field.as_bytes())
     {
         return Err(bad_request("its target names another host than its Host field").closing());
     }
-    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     Ok((Some(field), host))
+}
+
+/// The host of a Host field as routes have it: lower-case, without the final dot.
+fn host_of(field: &HeaderValue) -> Option<String> {
+    let routed = |host: &str| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let text = field.to_str().ok()?;
+    let name = text.split(':').next().unwrap_or_default();
+    if is_host(name) && is_port(&text[name.len()..]) {
+        return Some(routed(name));
+    }
+    let authority = Authority::try_from(text).ok()?;
+    let host = authority.host();
+    let port = &authority.as_str()[host.len()..];
+    (is_host(host) && is_port(port)).then(|| routed(host))
 }
 
 /// An HTTP/2 client may send its cookies one by one, to compress them better (RFC 9113, section 8.2.3).

@@ -2,19 +2,26 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::seen::{Name, Seen};
 use crate::{config::FieldChange, reserved};
 
 /// Fields that never pass a hop, whether or not `Connection` names them.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("http2-settings"),
-    HeaderName::from_static("keep-alive"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
+const HOP_BY_HOP: [(Name, HeaderName); 9] = [
+    (Name::Connection, header::CONNECTION),
+    (
+        Name::Http2Settings,
+        HeaderName::from_static("http2-settings"),
+    ),
+    (Name::KeepAlive, HeaderName::from_static("keep-alive")),
+    (Name::ProxyAuthenticate, header::PROXY_AUTHENTICATE),
+    (Name::ProxyAuthorization, header::PROXY_AUTHORIZATION),
+    (
+        Name::ProxyConnection,
+        HeaderName::from_static("proxy-connection"),
+    ),
+    (Name::Te, header::TE),
+    (Name::TransferEncoding, header::TRANSFER_ENCODING),
+    (Name::Upgrade, header::UPGRADE),
 ];
 
 /// What was found in the fields that end at this hop.
@@ -27,21 +34,30 @@ pub struct Stripped {
 }
 
 /// Removes what ends here: the usual fields and everything that `Connection` nominates. A `reserved` name is one
-/// that only the gateway may set.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) -> Stripped {
+/// that only the gateway may set. `seen` is of these fields.
+pub fn strip_hop_by_hop(
+    headers: &mut HeaderMap,
+    seen: Seen,
+    reserved: impl Fn(&str) -> bool,
+) -> Stripped {
     let mut nominates_reserved = false;
     let mut nominated: Vec<HeaderName> = Vec::new();
-    for value in headers.get_all(header::CONNECTION) {
+    let connection = seen.has(Name::Connection);
+    let connection = connection.then(|| headers.get_all(header::CONNECTION));
+    for value in connection.into_iter().flatten() {
         for name in value
             .as_bytes()
             .split(|byte| *byte == b',')
             .map(<[u8]>::trim_ascii)
         {
             nominates_reserved |= std::str::from_utf8(name).is_ok_and(&reserved);
-            nominated.extend(HeaderName::from_bytes(name));
+            // What nearly all say is the name of a field that goes anyway.
+            if !name.eq_ignore_ascii_case(b"keep-alive") {
+                nominated.extend(HeaderName::from_bytes(name));
+            }
         }
     }
-    for name in &HOP_BY_HOP {
+    for (_, name) in HOP_BY_HOP.iter().filter(|(name, _)| seen.has(*name)) {
         headers.remove(name);
     }
     let nominated = nominated
@@ -100,9 +116,6 @@ pub fn is_chunked(coding: &HeaderValue) -> bool {
 
 /// Removes every field whose name is `reserved`, and gives their names.
 pub fn scrub(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) -> Vec<HeaderName> {
-    if !headers.keys().any(|name| reserved(name.as_str())) {
-        return Vec::new();
-    }
     let found: Vec<_> = headers
         .keys()
         .filter(|name| reserved(name.as_str()))
@@ -157,10 +170,15 @@ mod tests {
             .collect()
     }
 
+    fn strip(headers: &mut HeaderMap) -> Stripped {
+        let seen = Seen::of(headers);
+        strip_hop_by_hop(headers, seen, reserved::in_response)
+    }
+
     #[test]
     fn what_connection_nominates_does_not_pass() {
         let mut headers = map(&[
-            ("connection", "close, X-Secret ,,"),
+            ("connection", "close, X-Secret ,, Keep-Alive"),
             ("connection", "x-other"),
             ("x-secret", "1"),
             ("x-other", "2"),
@@ -169,7 +187,7 @@ mod tests {
             ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
-        let stripped = strip_hop_by_hop(&mut headers, reserved::in_response);
+        let stripped = strip(&mut headers);
         assert_eq!(
             (stripped.nominates_reserved, stripped.nominated),
             (false, 2)
@@ -186,10 +204,7 @@ mod tests {
                 ("upgrade", "h2c"),
                 ("x-session", "1"),
             ]);
-            assert!(
-                strip_hop_by_hop(&mut headers, reserved::in_response).nominates_reserved,
-                "{value}"
-            );
+            assert!(strip(&mut headers).nominates_reserved, "{value}");
             assert!(
                 !headers.contains_key("connection") && !headers.contains_key("upgrade"),
                 "{value}"

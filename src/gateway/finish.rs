@@ -6,6 +6,7 @@ use super::{
     cache::{self, Personal},
     fields,
     resolve::Resolution,
+    seen::{Name, Seen},
 };
 use crate::{
     body::Body,
@@ -14,25 +15,31 @@ use crate::{
     reserved,
 };
 
-/// What ends at this hop leaves the response; our cookie and the caching rules come in.
+/// What ends at this hop leaves the response; our cookie and the caching rules come in. `seen` is of the response.
 pub fn finish(
     config: &Config,
     route: &Route,
     resolution: &Resolution,
     set_cookie: Option<HeaderValue>,
+    seen: Seen,
     response: &mut Response<Body>,
 ) {
     let headers = response.headers_mut();
     // An upstream that nominates one of our names only loses it, as it would anyway.
-    fields::strip_hop_by_hop(headers, reserved::in_response);
+    fields::strip_hop_by_hop(headers, seen, reserved::in_response);
     fields::scrub(headers, reserved::in_response);
-    fields::scrub_trailer(headers);
+    if seen.has(Name::Trailer) {
+        fields::scrub_trailer(headers);
+    }
     // Before what caches are told, which must hold whatever the configuration says.
     fields::change(headers, &route.response_headers);
     if route.session == SessionMode::Pass {
         return;
     }
-    drop_session_cookies(&config.django.cookie.name, headers);
+    // The configuration can set cookies too.
+    if seen.has(Name::SetCookie) || !route.response_headers.is_empty() {
+        drop_session_cookies(&config.django.cookie.name, headers);
+    }
     if route.session == SessionMode::Off {
         return;
     }

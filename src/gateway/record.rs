@@ -16,11 +16,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use super::{
     admit::Admitted,
     resolve::{Caller, Resolution},
+    seen::Seen,
     trace,
 };
 use crate::{
     body::{Body, BodyError, Watch},
-    config::{Access, Config, Field, Log, Route, SessionMode},
+    config::{Access, Config, Field, Log, Route, SessionMode, Target},
     error::Code,
     telemetry::{
         self, Format,
@@ -55,8 +56,17 @@ pub struct Counting {
     /// Everything that is counted.
     pub metrics: Arc<Metrics>,
     /// For each route, in the order of the file.
-    routes: Box<[(String, RouteMetrics)]>,
+    routes: Box<[OfRoute]>,
     log: Log,
+}
+
+/// What is told of a route.
+#[derive(Debug)]
+struct OfRoute {
+    name: String,
+    /// The upstream's name; empty without one.
+    upstream: String,
+    counted: RouteMetrics,
 }
 
 impl Counting {
@@ -64,8 +74,17 @@ impl Counting {
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
         let routes = config.routes.iter().map(|route| {
             let name = route.name();
-            let counted = metrics.route(&name);
-            (name, counted)
+            let upstream = match &route.target {
+                Target::Upstream(place) => config.upstreams.get(*place),
+                Target::Redirect(_) => None,
+            };
+            OfRoute {
+                upstream: upstream
+                    .map(|upstream| upstream.name.clone())
+                    .unwrap_or_default(),
+                counted: metrics.route(&name),
+                name,
+            }
         });
         Self {
             routes: routes.collect(),
@@ -75,8 +94,12 @@ impl Counting {
     }
 
     fn of(&self, route: Option<usize>) -> &RouteMetrics {
-        let route = route.and_then(|place| self.routes.get(place));
-        route.map_or(&self.metrics.no_route, |(_, counted)| counted)
+        let route = self.route(route);
+        route.map_or(&self.metrics.no_route, |route| &route.counted)
+    }
+
+    fn route(&self, place: Option<usize>) -> Option<&OfRoute> {
+        place.and_then(|place| self.routes.get(place))
     }
 
     /// How the access log is written; `None` where it is not.
@@ -101,25 +124,24 @@ impl Counting {
 #[derive(Debug)]
 pub struct Record {
     counting: Arc<Counting>,
+    /// How it will be logged.
+    format: Option<Format>,
     in_flight: Option<Held>,
     started: Instant,
     version: Version,
     method: Method,
     /// The client's address; none behind a Unix socket.
     client: Option<IpAddr>,
-    /// The host that was routed.
+    /// The host that was routed, where somebody is told.
     host: String,
-    /// The resolved path.
+    /// The resolved path, likewise.
     path: String,
-    /// The upstream's name.
-    upstream: String,
     server: Option<String>,
     /// The place of the route.
     pub route: Option<usize>,
     /// Whether the answer depends on the session; not logged.
     pub reads_session: bool,
-    /// The opaque id of the session, as the upstream got it.
-    pub sid: Option<String>,
+    sid: Option<String>,
     user: Option<String>,
     /// The name of this request.
     pub request_id: HeaderValue,
@@ -153,15 +175,19 @@ impl Record {
     /// Starts the clock.
     pub fn new(
         request: &Parts,
+        seen: Seen,
         peer: Option<IpAddr>,
         request_id: HeaderValue,
         counting: Arc<Counting>,
     ) -> Box<Self> {
+        let format = counting.format();
         let field = |field: Field, name: HeaderName| {
             let headers = &request.headers;
-            counting.tells(field).then(|| headers.get(name).cloned())?
+            let is_told = format.is_some() && counting.tells(field);
+            is_told.then(|| headers.get(name).cloned())?
         };
         Box::new(Self {
+            format,
             in_flight: Some(Held::new(&counting.metrics.requests_in_flight)),
             started: Instant::now(),
             version: request.version,
@@ -169,7 +195,6 @@ impl Record {
             client: peer,
             host: String::new(),
             path: String::new(),
-            upstream: String::new(),
             server: None,
             route: None,
             reads_session: false,
@@ -177,7 +202,7 @@ impl Record {
             user: None,
             request_id,
             trace: None,
-            span: Span::begin(trace::parent(&request.headers)),
+            span: Span::begin(trace::parent(&request.headers, seen)),
             user_agent: field(Field::UserAgent, header::USER_AGENT),
             referer: field(Field::Referer, header::REFERER),
             code: None,
@@ -195,9 +220,21 @@ impl Record {
         })
     }
 
+    /// Whether the log has this field.
+    fn logs(&self, field: Field) -> bool {
+        self.format.is_some() && self.counting.tells(field)
+    }
+
+    /// The session's opaque id, as the upstream gets it.
+    pub fn forwarded(&mut self, sid: Option<&str>) {
+        if self.logs(Field::Sid) {
+            self.sid = sid.map(str::to_owned);
+        }
+    }
+
     /// An upstream has answered.
     pub fn served_by(&mut self, answered: &Answered) {
-        if self.counting.tells(Field::Server) {
+        if self.logs(Field::Server) {
             self.server = Some(answered.server().to_owned());
         }
     }
@@ -239,10 +276,13 @@ impl Record {
             Field::Path => return text(Some(&self.path)),
             Field::Method => return text(Some(self.method.as_str())),
             Field::Route => {
-                let route = self.route.and_then(|place| self.counting.routes.get(place));
-                return text(route.map(|(name, _)| name.as_str()));
+                let route = self.counting.route(self.route);
+                return text(route.map(|route| route.name.as_str()));
             }
-            Field::Upstream => return text(Some(&self.upstream)),
+            Field::Upstream => {
+                let route = self.counting.route(self.route);
+                return text(route.map(|route| route.upstream.as_str()));
+            }
             Field::Server => return text(self.server.as_deref()),
             Field::Sid => return text(self.sid.as_deref()),
             Field::User => return text(self.user.as_deref()),
@@ -305,13 +345,16 @@ fn protocol(version: Version) -> &'static str {
 impl Witness for Record {
     fn admitted(&mut self, admitted: &Admitted) {
         self.client = admitted.client;
-        self.host.clone_from(&admitted.host);
-        self.path.push_str(admitted.path.forwarded());
+        if self.span.is_some() || self.logs(Field::Host) {
+            self.host.clone_from(&admitted.host);
+        }
+        if self.span.is_some() || self.logs(Field::Path) {
+            self.path.push_str(admitted.path.forwarded());
+        }
     }
 
-    fn routed(&mut self, route: &Route, upstream: &str) {
+    fn routed(&mut self, route: &Route, _: &str) {
         self.route = Some(route.place);
-        self.upstream.push_str(upstream);
         self.reads_session = route.session == SessionMode::Read;
         self.routed_at = self.reads_session.then(Instant::now);
     }
@@ -319,7 +362,7 @@ impl Witness for Record {
     fn resolved(&mut self, resolution: &Resolution) {
         self.lookup_took = self.routed_at.map(Period::since);
         if let Caller::Visitor(session) = &resolution.caller
-            && self.counting.tells(Field::User)
+            && self.logs(Field::User)
         {
             let user = session.known().and_then(|(_, known)| known.user.as_ref());
             self.user = user.map(|user| user.id.clone());
@@ -335,8 +378,9 @@ fn told(client: Option<IpAddr>) -> String {
 impl Record {
     /// By OpenTelemetry's semantic conventions for HTTP servers.
     fn ended(&self) -> Ended {
-        let route = self.route.and_then(|place| self.counting.routes.get(place));
-        let route = route.map(|(name, _)| name.as_str());
+        let route = self.counting.route(self.route);
+        let upstream = route.map(|route| route.upstream.as_str());
+        let route = route.map(|route| route.name.as_str());
         let name = route.map_or_else(
             || self.method.to_string(),
             |route| format!("{} {route}", self.method),
@@ -347,7 +391,7 @@ impl Record {
             ("url.path", Some(self.path.as_str())),
             ("server.address", Some(self.host.as_str())),
             ("error.type", self.code.map(Code::as_str)),
-            ("session_gateway.upstream", Some(self.upstream.as_str())),
+            ("session_gateway.upstream", upstream),
             ("session_gateway.request_id", self.request_id.to_str().ok()),
         ];
         let told = attributes.into_iter().filter_map(|(name, value)| {
@@ -381,7 +425,7 @@ impl Drop for Record {
             let route = self.counting.of(self.route);
             route.requests.count(Class::Left);
         }
-        let Some(format) = self.counting.format() else {
+        let Some(format) = self.format else {
             return;
         };
         let mut line = Line::new(format);

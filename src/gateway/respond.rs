@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
+use super::seen::{Name, Seen};
 use crate::{body::Body, error::Code, reserved};
 
 /// Seconds after which it makes sense to try again when something was away or busy.
@@ -71,9 +72,11 @@ pub struct Asked {
 
 impl Asked {
     /// Keeps `Accept`, and the id of the request, which refusals name.
-    pub fn new(headers: &HeaderMap, request_id: HeaderValue) -> Self {
+    pub fn new(headers: &HeaderMap, seen: Seen, request_id: HeaderValue) -> Self {
+        let accept = seen.has(Name::Accept);
+        let accept = accept.then(|| headers.get_all(header::ACCEPT).iter().cloned());
         Self {
-            accept: headers.get_all(header::ACCEPT).iter().cloned().collect(),
+            accept: accept.into_iter().flatten().collect(),
             request_id: Some(request_id),
         }
     }

@@ -47,6 +47,15 @@ pub fn check_slashes(route: &Route, admitted: &Admitted) -> Result<(), Refusal> 
     Err(Refusal::new(Code::BadRequest, detail))
 }
 
+/// Whether the target for the upstream is the one that came: nothing of it was resolved, taken off or left out.
+pub fn is_same(route: &Route, admitted: &Admitted, came: &Uri) -> bool {
+    route.strip_prefix.is_none()
+        && !admitted.asterisk
+        && came.authority().is_none()
+        && came.scheme().is_none()
+        && came.path() == admitted.path.forwarded()
+}
+
 /// The request-target for the upstream: origin form, resolved, without the prefix that the route takes off.
 pub fn target(route: &Route, admitted: &Admitted) -> Result<Uri, Refusal> {
     let mut target = match &route.strip_prefix {

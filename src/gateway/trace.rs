@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::seen::{Name, Seen};
 use crate::telemetry::spans::{Parent, Span};
 
 /// The name of a request, for people who look for it in several logs.
@@ -17,7 +18,15 @@ const LONGEST: usize = 128;
 const MOST_MEMBERS: usize = 32;
 
 /// The id of a request: the one that a trusted peer gives, or a new one of 128 random bits.
-pub fn request_id(headers: &HeaderMap, is_trusted: impl FnOnce() -> bool) -> HeaderValue {
+/// `seen` is of these fields.
+pub fn request_id(
+    headers: &HeaderMap,
+    seen: Seen,
+    is_trusted: impl FnOnce() -> bool,
+) -> HeaderValue {
+    if !seen.has(Name::XRequestId) {
+        return new_id();
+    }
     let mut given = headers.get_all(X_REQUEST_ID).iter();
     match (given.next(), given.next()) {
         (Some(id), None) if is_id(id.as_bytes()) && is_trusted() => id.clone(),
@@ -26,9 +35,14 @@ pub fn request_id(headers: &HeaderMap, is_trusted: impl FnOnce() -> bool) -> Hea
 }
 
 fn new_id() -> HeaderValue {
-    let text = format!("{:032x}", rand::random::<u128>());
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(rand::random::<[u8; 16]>()) {
+        let digits = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
+        pair.copy_from_slice(&digits);
+    }
     // Hexadecimal digits are always a value.
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 /// What needs no quotes in any log or URL.
@@ -41,7 +55,10 @@ fn is_id(id: &[u8]) -> bool {
 /// of its own the gateway is the upstream's parent.
 pub fn mark(headers: &mut HeaderMap, id: HeaderValue, span: Option<&Span>) -> Option<String> {
     headers.insert(X_REQUEST_ID, id);
-    let trace = context(headers);
+    // Walked again, because the configuration may have changed them.
+    let seen = Seen::of(headers);
+    let is_traced = seen.has(Name::Traceparent) || seen.has(Name::Tracestate);
+    let trace = is_traced.then(|| context(headers)).flatten();
     let Some(span) = span else {
         return trace;
     };
@@ -52,7 +69,11 @@ pub fn mark(headers: &mut HeaderMap, id: HeaderValue, span: Option<&Span>) -> Op
 }
 
 /// Whose span a request belongs to, by a `traceparent` that is valid.
-pub fn parent(headers: &HeaderMap) -> Option<Parent<'_>> {
+/// `seen` is of these fields.
+pub fn parent(headers: &HeaderMap, seen: Seen) -> Option<Parent<'_>> {
+    if !seen.has(Name::Traceparent) {
+        return None;
+    }
     let mut given = headers.get_all(&TRACEPARENT).iter();
     let (Some(parent), None) = (given.next(), given.next()) else {
         return None;
@@ -152,7 +173,8 @@ mod tests {
     #[test]
     fn an_id_is_kept_from_a_trusted_peer_and_made_otherwise() {
         let kept = |fields: &[(&str, &str)], trust: bool| {
-            let id = request_id(&headers(fields), || trust);
+            let headers = headers(fields);
+            let id = request_id(&headers, Seen::of(&headers), || trust);
             let id = id.to_str().unwrap().to_owned();
             assert!(is_id(id.as_bytes()));
             fields.iter().any(|(_, value)| *value == id)
@@ -175,7 +197,7 @@ mod tests {
         }
         assert!(!kept(&[("x-request-id", "a"), ("x-request-id", "b")], true));
         assert!(!kept(&[], true));
-        let new = || request_id(&HeaderMap::new(), || true);
+        let new = || request_id(&HeaderMap::new(), Seen::default(), || true);
         assert_ne!(new(), new());
         assert_eq!(new().len(), 32);
     }
@@ -228,12 +250,13 @@ mod tests {
             span: "b7ad6b7169203331",
             sampled: true,
         };
-        assert_eq!(parent(&found), Some(expected));
+        assert_eq!(parent(&found, Seen::of(&found)), Some(expected));
         let off = headers(&[("traceparent", &VALID.replace("-01", "-02"))]);
-        assert!(parent(&off).is_some_and(|parent| !parent.sampled));
-        assert_eq!(parent(&headers(&[("traceparent", "00-x")])), None);
+        assert!(parent(&off, Seen::of(&off)).is_some_and(|parent| !parent.sampled));
+        let wrong = headers(&[("traceparent", "00-x")]);
+        assert_eq!(parent(&wrong, Seen::of(&wrong)), None);
         let two = headers(&[("traceparent", VALID), ("traceparent", VALID)]);
-        assert_eq!(parent(&two), None);
+        assert_eq!(parent(&two, Seen::of(&two)), None);
     }
 
     #[test]

@@ -95,12 +95,8 @@ pub async fn secure(
     timeouts: &Timeouts,
     client: Client,
 ) -> Result<Arrived, Rejected> {
-    let peer = Peer {
-        address: client.address,
-        encrypted: client.encrypted,
-        certificate: None,
-        redirect: listener.redirect_to_https,
-    };
+    let mut peer = Peer::new(client.address, listener.redirect_to_https);
+    peer.encrypted = client.encrypted;
     match &listener.tls {
         None => Ok(Arrived {
             transport: Transport::Plain(socket),
@@ -115,7 +111,7 @@ async fn handshake(
     socket: Socket,
     certificates: &Certificates,
     most: Duration,
-    peer: Peer,
+    mut peer: Peer,
 ) -> Result<Arrived, Rejected> {
     let accepting = TlsAcceptor::from(certificates.server.clone()).accept(socket);
     let stream = match timeout(most, accepting).await {
@@ -125,15 +121,12 @@ async fn handshake(
     };
     let (_, session) = stream.get_ref();
     let is_h2 = session.alpn_protocol() == Some(b"h2");
-    let certificate = certificates.names(session.server_name()).cloned();
+    peer.encrypted = true;
+    peer.certificate = certificates.names(session.server_name()).cloned();
     Ok(Arrived {
         transport: Transport::Tls(Box::new(stream)),
         alpn: Some(is_h2),
-        peer: Peer {
-            encrypted: true,
-            certificate,
-            ..peer
-        },
+        peer,
     })
 }
 

@@ -1,10 +1,16 @@
 //! What proxies say of who asks and for what: removed where anybody says it, and told on.
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::super::fields::scrub;
+use super::{
+    super::{
+        fields::scrub,
+        seen::{Name, Seen},
+    },
+    Peer,
+};
 use crate::{config::Trusted, reserved::folds_to, telemetry::metrics::Scrubbed};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -59,10 +65,40 @@ pub fn spelling(name: &HeaderName) -> Scrubbed {
     }
 }
 
+/// For each first letter the lengths of the names above that have it, as bits.
+const LENGTHS: [u64; 26] = {
+    let mut lengths = [0; 26];
+    note(&mut lengths, &TOLD_BY_PROXIES);
+    note(&mut lengths, &NEVER_FOLDED);
+    note(&mut lengths, &NEVER_PASSED);
+    lengths
+};
+
+const fn note(lengths: &mut [u64; 26], names: &[&str]) {
+    let mut place = 0;
+    while place < names.len() {
+        let name = names[place].as_bytes();
+        lengths[(name[0] - b'a') as usize] |= 1 << name.len();
+        place += 1;
+    }
+}
+
+/// Whether it takes a closer look to know that a name is none of those above in any spelling: folding changes neither
+/// the length nor the first letter.
+fn may_be_meant(name: &str) -> bool {
+    let first = name.as_bytes().first().map(u8::to_ascii_lowercase);
+    let lengths = first.and_then(|first| LENGTHS.get(usize::from(first.wrapping_sub(b'a'))));
+    lengths.is_some_and(|lengths| name.len() < 64 && lengths & (1 << name.len()) != 0)
+        || (first == Some(b'x') && name.len() >= FORWARDED_PREFIX.len())
+}
+
 /// Removes what only proxies may say, where the peer is none that is trusted, and every other spelling of it. Gives the
 /// names.
 pub fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) -> Vec<HeaderName> {
     scrub(headers, |name| {
+        if !may_be_meant(name) || NEVER_FOLDED.contains(&name) {
+            return false;
+        }
         if let Some(start) = name.get(..FORWARDED_PREFIX.len())
             && folds_to(start, FORWARDED_PREFIX)
         {
@@ -73,9 +109,7 @@ pub fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) -> Vec<HeaderName>
             return !trust || name != *told;
         }
         NEVER_PASSED.iter().any(|told| folds_to(name, told))
-            || NEVER_FOLDED
-                .iter()
-                .any(|own| name != *own && folds_to(name, own))
+            || NEVER_FOLDED.iter().any(|own| folds_to(name, own))
     })
 }
 
@@ -114,41 +148,90 @@ pub fn client_of(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &Trusted) -
     client
 }
 
-/// Appends to what a trusted proxy has said (the others' words are gone), and gives the scheme. A Unix socket's peer
-/// has no address, and adds none.
-pub fn tell_forwarding(
-    headers: &mut HeaderMap,
-    peer: Option<IpAddr>,
-    encrypted: bool,
-    authority: Option<&HeaderValue>,
-) -> &'static str {
+/// An address as `X-Forwarded-For` has it.
+pub fn spelt(address: IpAddr) -> Option<HeaderValue> {
+    HeaderValue::try_from(address.to_canonical().to_string()).ok()
+}
+
+/// What `X-Forwarded-For` is to say where it has said something; `None` for nothing.
+fn chain(headers: &HeaderMap, peer: &Peer) -> Option<HeaderValue> {
     let mut chain = String::new();
     for entry in headers.get_all(X_FORWARDED_FOR).iter().flat_map(entries) {
         // As RFC 7239, section 6.3, calls it.
         chain.push_str(entry.unwrap_or("unknown"));
         chain.push_str(", ");
     }
-    match peer {
-        // Writing to a String cannot fail.
-        Some(peer) => drop(write!(chain, "{peer}")),
+    match peer.spelt.as_ref().and_then(|spelt| spelt.to_str().ok()) {
+        Some(spelt) => chain.push_str(spelt),
         None => chain.truncate(chain.len().saturating_sub(2)),
     }
-    headers.remove(X_FORWARDED_FOR);
     // ASCII without controls by construction: addresses, and what was in a field's value.
-    if let (false, Ok(chain)) = (chain.is_empty(), HeaderValue::try_from(chain)) {
-        headers.insert(X_FORWARDED_FOR, chain);
+    let chain = HeaderValue::try_from(chain).ok();
+    chain.filter(|chain| !chain.is_empty())
+}
+
+/// Appends to what a trusted proxy has said (the others' words are gone), and gives the scheme. A Unix socket's peer
+/// has no address, and adds none. `seen` is of the fields before any were removed.
+pub fn tell_forwarding(
+    headers: &mut HeaderMap,
+    seen: Seen,
+    peer: &Peer,
+    authority: Option<&HeaderValue>,
+) -> &'static str {
+    let chain = match seen.has(Name::XForwardedFor) {
+        true => chain(headers, peer),
+        false => peer.spelt.clone(),
+    };
+    match chain {
+        Some(chain) => drop(headers.insert(X_FORWARDED_FOR, chain)),
+        None => drop(headers.remove(X_FORWARDED_FOR)),
     }
-    let mut protocols = headers.get_all(X_FORWARDED_PROTO).iter();
-    let told = protocols.next().filter(|_| protocols.next().is_none());
-    let scheme = match told {
-        Some(told) if told.as_bytes().eq_ignore_ascii_case(b"https") => "https",
-        None if encrypted => "https",
-        _ => "http",
+    let scheme = match seen.has(Name::XForwardedProto) {
+        true => told_scheme(headers, peer),
+        false if peer.encrypted => "https",
+        false => "http",
     };
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    let hosts = headers.get_all(X_FORWARDED_HOST).iter().count();
-    if let (Some(authority), true) = (authority, hosts != 1) {
+    let is_told =
+        seen.has(Name::XForwardedHost) && headers.get_all(X_FORWARDED_HOST).iter().count() == 1;
+    if let (Some(authority), false) = (authority, is_told) {
         headers.insert(X_FORWARDED_HOST, authority.clone());
     }
     scheme
+}
+
+/// The scheme where the field for it came, and may be gone by now.
+fn told_scheme(headers: &HeaderMap, peer: &Peer) -> &'static str {
+    let mut protocols = headers.get_all(X_FORWARDED_PROTO).iter();
+    let told = protocols.next().filter(|_| protocols.next().is_none());
+    match told {
+        Some(told) if told.as_bytes().eq_ignore_ascii_case(b"https") => "https",
+        None if peer.encrypted => "https",
+        _ => "http",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_of_a_name_escapes_the_first_look() {
+        let names = TOLD_BY_PROXIES.iter().chain(&NEVER_FOLDED);
+        let names = names.chain(&NEVER_PASSED).copied();
+        for name in names.chain(["x-forwarded-", "x-forwarded-prefix"]) {
+            for spelling in [
+                name.to_owned(),
+                name.to_uppercase(),
+                name.replace('-', "_"),
+                name.replace('-', "."),
+            ] {
+                assert!(may_be_meant(&spelling), "{spelling}");
+            }
+        }
+        for other in ["", "-", "_", "accept", "user-agent", "é", "x-scheme-x"] {
+            assert!(!may_be_meant(other), "{other}");
+        }
+        assert!(!may_be_meant(&"c".repeat(64)));
+    }
 }
