@@ -11,6 +11,7 @@ use chrono::Utc;
 use tokio::{
     runtime,
     sync::{Mutex, mpsc, oneshot},
+    task::yield_now,
     time::{Instant, timeout_at},
 };
 
@@ -27,6 +28,9 @@ use crate::{
 
 /// Most questions in one statement. More would make the others' wait longer than it saves.
 const MOST: usize = 128;
+
+/// More questions than one request has: others are likely to come at the same time.
+const CROWD: usize = 2;
 
 /// Why a lookup has no answer. Never to be taken for "nobody".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -233,12 +237,25 @@ struct Users {
 impl<B: Backend> Worker<B> {
     async fn run(mut self, questions: Arc<Mutex<mpsc::Receiver<Asked>>>) {
         let mut asked = Vec::with_capacity(MOST);
+        let mut is_crowded = false;
         loop {
             // Others wait for the lock while this worker waits for the first question.
-            let count = questions.lock().await.recv_many(&mut asked, MOST).await;
-            if count == 0 {
+            let mut queue = questions.lock().await;
+            if queue.recv_many(&mut asked, MOST).await == 0 {
                 return;
             }
+            // The first of many requests that have just come wakes this worker before the others were looked at:
+            // they are let go first, so that one statement answers all of them.
+            if is_crowded {
+                yield_now().await;
+                while asked.len() < MOST
+                    && let Ok(more) = queue.try_recv()
+                {
+                    asked.push(more);
+                }
+            }
+            drop(queue);
+            is_crowded = asked.len() > CROWD;
             self.answer(&mut asked).await;
         }
     }

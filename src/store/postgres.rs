@@ -9,7 +9,8 @@ use std::{io, str::FromStr, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use sqlx::{
     ConnectOptions, Connection, Row, SqlSafeStr,
-    postgres::{PgConnectOptions, PgConnection, PgRow},
+    postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres as Driver},
+    query::Query,
 };
 
 use self::{
@@ -20,6 +21,7 @@ use super::{
     Options, RowData, SessionRow, UserRow,
     backend::{Backend, Fault, Found, Proof, Wanted},
     change::NewRow,
+    details::Gathered,
     shape::{self, Column, Shape},
     sql::quoted,
 };
@@ -42,6 +44,15 @@ pub struct Postgres {
     touch: Statement,
     delete: Statement,
 }
+
+/// Where the boolean stands in the rows of a lookup, behind a key, a text and a moment.
+const FLAG: usize = 3;
+
+/// Key, data and date of a session. As text, whatever their types: the driver would ask the catalogue about a type
+/// that it does not know. 'infinity' and far years are dates to PostgreSQL only.
+const SESSION: &str = "session_key::text, \
+    CASE WHEN octet_length(session_data) <= $3 THEN session_data::text END, \
+    CASE WHEN isfinite(expire_date) AND expire_date < '9999-01-01'::timestamptz THEN expire_date END";
 
 /// The columns of some tables, found by the same search path as the statements find them.
 const COLUMNS: &str = "SELECT t.place, a.attname::text, format_type(a.atttypid, a.atttypmod), \
@@ -71,26 +82,19 @@ impl Postgres {
             .application_name("session-gateway")
             .disable_statement_logging();
         let table = quoted(&options.table, '"');
-        // As text, whatever their types: the driver would ask the catalogue about a type that it does not know.
-        let key = "session_key::text";
-        let data = "CASE WHEN octet_length(session_data) <= $3 THEN session_data::text END";
-        let read_only = terms.read_only;
-        // 'infinity' and far years are dates to PostgreSQL only.
-        let date = "CASE WHEN isfinite(expire_date) AND expire_date < '9999-01-01'::timestamptz \
-                    THEN expire_date END";
         Ok(Self {
             site: options.clone(),
             options: terms.options(connect),
             connect: options.deadline * 3 / 4,
             session_data: i32::try_from(options.session_data).unwrap_or(i32::MAX),
             lookup_sessions: terms.statement(format!(
-                "SELECT NULL, NULL, NULL, {read_only} UNION ALL \
-                 SELECT {key}, {data}, {date}, NULL FROM {table} \
-                 WHERE session_key = ANY($1) AND expire_date > $2"
+                "{} UNION ALL {}",
+                terms.proof,
+                live_sessions(&options.table, "")
             )),
             columns: terms.statement(COLUMNS.into()),
             lock: terms.statement(format!(
-                "SELECT {key}, {data}, {date} FROM {table} \
+                "SELECT {SESSION} FROM {table} \
                  WHERE session_key = $1 AND expire_date > $2 FOR UPDATE"
             )),
             insert: terms.statement(format!(
@@ -144,28 +148,24 @@ impl Postgres {
         }
     }
 
-    async fn sessions(
+    /// What is asked of a connection that knows these users: sessions, users or both, in one statement.
+    fn question<'q>(
         &self,
-        connection: &mut PgConnection,
-        keys: &[SessionKey],
+        users: Option<&Users>,
+        wanted: &'q Wanted,
         now: DateTime<Utc>,
-        found: &mut Found,
-    ) -> Result<Proof, Fault> {
-        let keys: Vec<&str> = keys.iter().map(SessionKey::as_str).collect();
-        let query = self
-            .lookup_sessions
-            .query()
-            .bind(keys)
-            .bind(now)
-            .bind(self.session_data);
-        let rows = query.fetch_all(connection).await.map_err(fault)?;
-        proven(rows, 3, |row| {
-            let key: &str = row.try_get(0).map_err(fault)?;
-            if let Some(key) = SessionKey::parse(key.as_bytes()) {
-                found.sessions.push((key, session_row(&row)?));
-            }
-            Ok(())
-        })
+    ) -> Option<Query<'q, Driver, PgArguments>> {
+        let users = users.filter(|_| !wanted.users.is_empty());
+        let bind = |sql: &Statement| {
+            let query = sql.query().bind(keys(&wanted.sessions));
+            query.bind(now).bind(self.session_data)
+        };
+        match (wanted.sessions.is_empty(), users) {
+            (true, None) => None,
+            (true, Some(users)) => Some(users.bind(users.alone(wanted).query(), &wanted.users)),
+            (false, None) => Some(bind(&self.lookup_sessions)),
+            (false, Some(users)) => Some(users.bind(bind(users.both(wanted)), &wanted.users)),
+        }
     }
 
     /// The columns of the tables that are read, in the order of [`shape::tables`].
@@ -210,13 +210,19 @@ impl Postgres {
     }
 
     async fn try_check(&self, handle: &mut Handle) -> Result<Proof, Fault> {
-        let mut found = Found::default();
-        let connection = &mut handle.connection;
-        let proof = self
-            .sessions(connection, &[], Utc::now(), &mut found)
-            .await?;
+        let nobody: &[SessionKey] = &[];
+        let query = self.lookup_sessions.query();
+        let query = query
+            .bind(keys(nobody))
+            .bind(Utc::now())
+            .bind(self.session_data);
+        let rows = query
+            .fetch_all(&mut handle.connection)
+            .await
+            .map_err(fault)?;
+        let (_, proof) = taken(rows, None, &Wanted::default())?;
         if let Some(users) = &handle.users {
-            users.check(connection).await?;
+            users.check(&mut handle.connection).await?;
         }
         Ok(proof)
     }
@@ -227,21 +233,12 @@ impl Postgres {
         wanted: &Wanted,
         now: DateTime<Utc>,
     ) -> Result<(Found, Proof), Fault> {
-        let mut found = Found::default();
-        let mut proof = Proof::Primary;
-        let connection = &mut handle.connection;
-        if !wanted.sessions.is_empty() {
-            proof = self
-                .sessions(connection, &wanted.sessions, now, &mut found)
-                .await?;
-        }
-        let users = handle.users.as_ref().filter(|_| !wanted.users.is_empty());
-        if let Some(users) = users
-            && proof == Proof::Primary
-        {
-            proof = users.look_up(connection, wanted, &mut found).await?;
-        }
-        Ok((found, proof))
+        let users = handle.users.as_ref();
+        let Some(query) = self.question(users, wanted, now) else {
+            return Ok((Found::default(), Proof::Primary));
+        };
+        let rows = query.fetch_all(&mut handle.connection).await;
+        taken(rows.map_err(fault)?, users, wanted)
     }
 
     async fn open(&self) -> Result<Handle, Fault> {
@@ -251,7 +248,8 @@ impl Postgres {
         let users = self.site.users.as_ref().zip(shape.users.as_ref());
         Ok(Handle {
             connection,
-            users: users.map(|(options, shape)| Users::new(&self.terms, options, shape)),
+            users: users
+                .map(|(options, shape)| Users::new(&self.terms, &self.site, options, shape)),
             shape: Arc::new(shape),
         })
     }
@@ -404,22 +402,49 @@ fn session_row(row: &PgRow) -> Result<SessionRow, Fault> {
     })
 }
 
-/// Takes the rows of a lookup. Its first row is the proof of who answered: a boolean in this column, which is
-/// NULL in all others.
-fn proven(
+/// Takes the rows of a lookup, which are of three kinds with the same columns: the proof of who answered has no
+/// key and a boolean ([`FLAG`]), a session has a key and no boolean, a user has both.
+fn taken(
     rows: Vec<PgRow>,
-    column: usize,
-    mut take: impl FnMut(PgRow) -> Result<(), Fault>,
-) -> Result<Proof, Fault> {
+    users: Option<&Users>,
+    wanted: &Wanted,
+) -> Result<(Found, Proof), Fault> {
+    let mut found = Found::default();
+    let mut gathered = Gathered::of(&wanted.details);
     let mut proof = Proof::ReadOnly;
     for row in rows {
-        match row.try_get::<Option<bool>, _>(column).map_err(fault)? {
-            Some(false) => proof = Proof::Primary,
-            Some(true) => return Ok(Proof::ReadOnly),
-            None => take(row)?,
+        let key: Option<&str> = row.try_get(0).map_err(fault)?;
+        let flag: Option<bool> = row.try_get(FLAG).map_err(fault)?;
+        match (key, flag, users) {
+            (None, Some(false), _) => proof = Proof::Primary,
+            (None, _, _) => return Ok((Found::default(), Proof::ReadOnly)),
+            (Some(key), None, _) => {
+                if let Some(key) = SessionKey::parse(key.as_bytes()) {
+                    found.sessions.push((key, session_row(&row)?));
+                }
+            }
+            (Some(key), Some(_), Some(users)) => {
+                users.take(key, &row, &mut found, &mut gathered)?
+            }
+            // Nobody has asked for users.
+            (Some(_), Some(_), None) => {}
         }
     }
-    Ok(proof)
+    found.details.extend(gathered.finish());
+    Ok((found, proof))
+}
+
+/// The part of a lookup that finds sessions, by the first three parameters; with `more` columns.
+fn live_sessions(table: &str, more: &str) -> String {
+    let table = quoted(table, '"');
+    format!(
+        "SELECT {SESSION}, NULL{more} FROM {table} \
+         WHERE session_key = ANY($1) AND expire_date > $2"
+    )
+}
+
+fn keys(keys: &[SessionKey]) -> Vec<&str> {
+    keys.iter().map(SessionKey::as_str).collect()
 }
 
 /// A statement's failure by its SQLSTATE (PostgreSQL documentation, Appendix A). Messages of class 22 and 23

@@ -27,8 +27,8 @@ pub(super) struct Terms {
     pooled: bool,
     /// The time limits of our transactions, in milliseconds.
     limits: [(&'static str, String); 3],
-    /// Part of each answer to a lookup, also when no row matches.
-    pub(super) read_only: &'static str,
+    /// The part of a lookup that says who answers, also when no row matches.
+    pub(super) proof: String,
     begin_lookup: Sql,
     begin_change: Sql,
     keeps_settings: Sql,
@@ -38,8 +38,13 @@ impl Terms {
     pub(super) fn new(options: &Options) -> Self {
         let milliseconds = |time: Duration| time.as_millis().max(1).to_string();
         let lock_timeout = milliseconds(options.deadline / 2);
+        // A plan for these very keys is no better than one for any, and costs as much as carrying it out. Servers
+        // that do not know the setting are left as they are.
         let keeps_settings = format!(
-            "SELECT setting = '{lock_timeout}' FROM pg_settings WHERE name = 'lock_timeout'"
+            "SELECT setting = '{lock_timeout}', \
+                (SELECT set_config(name, 'force_generic_plan', false) FROM pg_settings \
+                 WHERE name = 'plan_cache_mode') \
+             FROM pg_settings WHERE name = 'lock_timeout'"
         );
         let limits = [
             ("lock_timeout", lock_timeout),
@@ -64,13 +69,14 @@ impl Terms {
             true => " READ WRITE",
             false => "",
         };
+        let read_only = match options.accept_replica {
+            true => "false",
+            false => READ_ONLY,
+        };
         let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
         Self {
             pooled: options.pooled,
-            read_only: match options.accept_replica {
-                true => "false",
-                false => READ_ONLY,
-            },
+            proof: format!("SELECT NULL, NULL, NULL, {read_only}"),
             begin_lookup: Sql::new(format!("{begin}{settings}")),
             begin_change: Sql::new(format!("{begin}{access}{settings}")),
             keeps_settings: Sql::new(keeps_settings),
@@ -91,7 +97,7 @@ impl Terms {
     }
 
     /// Makes sure that a connection that should be our own is: one that lost the parameters with which it was
-    /// opened leads to a pooler.
+    /// opened leads to a pooler. Our own keeps the plans of its statements.
     pub(super) async fn verify(&self, connection: &mut PgConnection) -> Result<(), Fault> {
         if self.pooled {
             return Ok(());

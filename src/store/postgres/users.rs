@@ -8,13 +8,13 @@ use sqlx::{
 };
 
 use super::{
-    fault, proven,
+    FLAG, fault, live_sessions,
     terms::{Statement, Terms},
 };
 use crate::{
     django::{KeyKind, UserKey},
     store::{
-        Fault, Found, Proof, UserOptions, UserRow, Wanted,
+        Fault, Found, Options, UserOptions, UserRow, Wanted,
         details::{Gathered, json_claim},
         shape::{ColumnKind, UserShape},
         sql::quoted,
@@ -25,36 +25,46 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Users {
     kind: KeyKind,
-    rows: Statement,
-    one: Statement,
+    rows: Lookup,
     /// Rows with the columns and groups that routes ask for: in one statement, so that they are of one moment.
-    details: Option<Statement>,
+    details: Option<Lookup>,
+    one: Statement,
     columns: Vec<ColumnKind>,
 }
 
-/// Where the proof of a lookup stands in its rows: behind key, password and condition.
-const PROOF: usize = 3;
+/// Finds users, alone or in one statement with sessions.
+#[derive(Debug)]
+struct Lookup {
+    alone: Statement,
+    both: Statement,
+}
 
 impl Users {
-    pub(super) fn new(terms: &Terms, options: &UserOptions, shape: &UserShape) -> Self {
+    pub(super) fn new(
+        terms: &Terms,
+        site: &Options,
+        options: &UserOptions,
+        shape: &UserShape,
+    ) -> Self {
         let quote = |name: &str| quoted(name, '"');
-        let read_only = terms.read_only;
         let (table, key) = (quote(&options.table), quote(&options.key));
-        // Integers go as they are, everything else as text. A citext column has no index for text.
+        // Everything goes as text but integers that are asked for. A citext column has no index for text.
         let kind = &shape.key_type;
-        let (keys, one, spelt) = match shape.key {
-            KeyKind::Integer => ("$1".into(), "$1".into(), "::bigint"),
-            KeyKind::Text if !is_citext(kind) => ("$1".into(), "$1".into(), "::text"),
-            KeyKind::Text | KeyKind::Uuid => {
-                (format!("$1::{kind}[]"), format!("$1::{kind}"), "::text")
-            }
+        let is_cast = shape.key == KeyKind::Uuid || is_citext(kind);
+        let cast = match is_cast {
+            true => format!("::{kind}"),
+            false => String::new(),
+        };
+        let casts = match is_cast {
+            true => format!("::{kind}[]"),
+            false => String::new(),
         };
         let password = options
             .password
             .as_ref()
             .map_or("''".into(), |name| quote(name));
         let condition = shape.condition(options, '"');
-        let row = format!("{key}{spelt}, {password}::text, {condition}");
+        let row = format!("{key}::text, {password}::text, NULL::timestamptz, {condition}");
         let told = options.columns.iter().zip(&shape.columns);
         let told = told.map(|(name, kind)| told_column(&quote(name), *kind, options.told_bytes));
         let groups = options.groups.as_ref().zip(shape.member.as_ref());
@@ -67,57 +77,68 @@ impl Users {
             )
         });
         let more: Vec<String> = told.chain(groups).collect();
-        let details = (!more.is_empty()).then(|| {
-            let nothing = ", NULL".repeat(more.len());
-            terms.statement(format!(
-                "SELECT NULL, NULL, NULL, {read_only}{nothing} UNION ALL \
-                 SELECT {row}, NULL, {} FROM {table} WHERE {key} = ANY({keys})",
-                more.join(", ")
-            ))
-        });
+        let lookup = |more: &[String]| {
+            let (proof, nothing) = (&terms.proof, ", NULL".repeat(more.len()));
+            let more: String = more.iter().map(|column| format!(", {column}")).collect();
+            let sessions = live_sessions(&site.table, &nothing);
+            let users = format!("SELECT {row}{more} FROM {table} WHERE {key} = ANY");
+            Lookup {
+                alone: terms.statement(format!("{proof}{nothing} UNION ALL {users}($1{casts})")),
+                both: terms.statement(format!(
+                    "{proof}{nothing} UNION ALL {sessions} UNION ALL {users}($4{casts})"
+                )),
+            }
+        };
         Self {
             kind: shape.key,
-            rows: terms.statement(format!(
-                "SELECT NULL, NULL, NULL, {read_only} UNION ALL \
-                 SELECT {row}, NULL FROM {table} WHERE {key} = ANY({keys})"
-            )),
-            one: terms.statement(format!("SELECT {row} FROM {table} WHERE {key} = {one}")),
-            details,
+            rows: lookup(&[]),
+            details: (!more.is_empty()).then(|| lookup(&more)),
+            one: terms.statement(format!("SELECT {row} FROM {table} WHERE {key} = $1{cast}")),
             columns: shape.columns.clone(),
         }
     }
 
     /// Reads nothing, but as a lookup would.
     pub(super) async fn check(&self, connection: &mut PgConnection) -> Result<(), Fault> {
-        for sql in std::iter::once(&self.rows).chain(&self.details) {
-            let query = self.bind(sql, &[]);
+        for lookup in std::iter::once(&self.rows).chain(&self.details) {
+            let query = self.bind(lookup.alone.query(), &[]);
             query.fetch_all(&mut *connection).await.map_err(fault)?;
         }
         Ok(())
     }
 
-    pub(super) async fn look_up(
-        &self,
-        connection: &mut PgConnection,
-        wanted: &Wanted,
-        found: &mut Found,
-    ) -> Result<Proof, Fault> {
+    /// Finds users. Its parameter is bound by [`Users::bind`].
+    pub(super) fn alone(&self, wanted: &Wanted) -> &Statement {
+        &self.lookup(wanted).alone
+    }
+
+    /// Finds sessions, and users by its last parameter, which is bound by [`Users::bind`].
+    pub(super) fn both(&self, wanted: &Wanted) -> &Statement {
+        &self.lookup(wanted).both
+    }
+
+    fn lookup(&self, wanted: &Wanted) -> &Lookup {
         let details = self.details.as_ref().filter(|_| !wanted.details.is_empty());
-        let query = self.bind(details.unwrap_or(&self.rows), &wanted.users);
-        let rows = query.fetch_all(&mut *connection).await.map_err(fault)?;
-        let mut gathered = Gathered::of(&wanted.details);
-        let proof = proven(rows, PROOF, |row| {
-            let Some(key) = self.key(&row)? else {
-                return Ok(());
-            };
-            if details.is_some() {
-                self.gather(&row, &key, &mut gathered)?;
-            }
-            found.users.push((key, user_row(&row)?));
-            Ok(())
-        })?;
-        found.details.extend(gathered.finish());
-        Ok(proof)
+        details.unwrap_or(&self.rows)
+    }
+
+    /// Takes the row of a user.
+    pub(super) fn take(
+        &self,
+        key: &str,
+        row: &PgRow,
+        found: &mut Found,
+        gathered: &mut Gathered,
+    ) -> Result<(), Fault> {
+        // None: one that no session can name.
+        let Some(key) = UserKey::parse(self.kind, key) else {
+            return Ok(());
+        };
+        if row.len() > FLAG + 1 {
+            self.gather(row, &key, gathered)?;
+        }
+        found.users.push((key, user_row(row)?));
+        Ok(())
     }
 
     pub(super) async fn one(
@@ -135,7 +156,7 @@ impl Users {
     }
 
     fn gather(&self, row: &PgRow, key: &UserKey, gathered: &mut Gathered) -> Result<(), Fault> {
-        let first = PROOF + 1;
+        let first = FLAG + 1;
         let told = self.columns.iter().enumerate().map(|(place, kind)| {
             let text: Option<&str> = row.try_get(first + place).map_err(fault)?;
             Ok(text.and_then(|text| json_claim(text, *kind, Tz::UTC)))
@@ -151,8 +172,12 @@ impl Users {
         Ok(())
     }
 
-    fn bind<'q>(&self, sql: &Statement, keys: &[UserKey]) -> Query<'q, Driver, PgArguments> {
-        let query = sql.query();
+    /// Binds the keys of users to the next parameter.
+    pub(super) fn bind<'q>(
+        &self,
+        query: Query<'q, Driver, PgArguments>,
+        keys: &[UserKey],
+    ) -> Query<'q, Driver, PgArguments> {
         match self.kind {
             KeyKind::Integer => {
                 let integer = |key: &UserKey| match key {
@@ -165,17 +190,6 @@ impl Users {
                 query.bind(keys.iter().map(UserKey::to_string).collect::<Vec<String>>())
             }
         }
-    }
-
-    /// The key of a row; `None` for one that no session can name.
-    fn key(&self, row: &PgRow) -> Result<Option<UserKey>, Fault> {
-        Ok(match self.kind {
-            KeyKind::Integer => Some(UserKey::Integer(row.try_get(0).map_err(fault)?)),
-            KeyKind::Uuid | KeyKind::Text => {
-                let text: &str = row.try_get(0).map_err(fault)?;
-                UserKey::parse(self.kind, text)
-            }
-        })
     }
 }
 
@@ -199,6 +213,6 @@ fn user_row(row: &PgRow) -> Result<UserRow, Fault> {
     let password: Option<String> = row.try_get(1).map_err(fault)?;
     Ok(UserRow {
         password: password.unwrap_or_default(),
-        is_active: row.try_get(2).map_err(fault)?,
+        is_active: row.try_get(FLAG).map_err(fault)?,
     })
 }
