@@ -29,6 +29,7 @@ class Server:
         self.name = name
         self.port = port
         self.log = log
+        self.pid = process.pid
         self._process = process
 
     def cpu_seconds(self):
