@@ -4,6 +4,7 @@ mod accept;
 mod admin;
 mod arrive;
 mod connection;
+mod drive;
 mod exchange;
 mod frames;
 mod guard;

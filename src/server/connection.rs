@@ -1,14 +1,6 @@
 //! One connection of a client: its requests go on the trip until it ends.
 
-use std::{
-    convert::Infallible,
-    future::{Future, poll_fn},
-    net::IpAddr,
-    pin::Pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{convert::Infallible, future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use http::{Request, Response, StatusCode, header};
 use http_body::Body as _;
@@ -18,14 +10,15 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{
     accept::Shared,
     arrive::{self, Arrived, Rejected},
+    drive::{self, Ended, Watch},
     exchange::{Answer, Streams},
     guard::{Guard, Transport},
-    pace::{Overdue, Pace, Timer},
+    pace::{Overdue, Pace},
     places::Place,
     proxy::Client,
     socket::Socket,
@@ -105,8 +98,8 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
     let open = (open, metrics.connections_open.hold(protocol));
     // Kept no longer: a connection may outlive many configurations.
     drop(gateway);
-    let io = TokioIo::new(Guard::new(transport, pace.clone(), is_h2, open));
-    let timer = Timer::new(pace.clone());
+    let guard = Guard::new(transport, pace.clone(), is_h2, open);
+    let watch = Watch::new(pace.clone(), stages);
     let trip = Arc::new(Trip {
         current: shared.current,
         stages: shared.stages,
@@ -116,15 +109,11 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
     });
     let service = service_fn(move |request| trip.clone().answer(request));
     let ended = if is_h2 {
-        let connection = h2_settings(&limits, &timeouts).serve_connection(io, service);
-        drive(Box::pin(connection), timer, &mut stages, timeouts.head).await
+        let connection =
+            h2_settings(&limits, &timeouts).serve_connection(TokioIo::new(guard), service);
+        drive::http2(connection, watch, timeouts.head).await
     } else {
-        let connection = http1::Builder::new()
-            .max_headers(limits.request_fields)
-            .max_header_size(limits.request_head)
-            .serve_connection(io, service)
-            .with_upgrades();
-        drive(Box::pin(connection), timer, &mut stages, timeouts.head).await
+        drive::http1(&h1_settings(&limits), guard, service, watch).await
     };
     match ended {
         Ended::Done(Ok(())) => {}
@@ -212,6 +201,14 @@ fn count(rejected: &Rejected, gateway: &Gateway) {
     }
 }
 
+fn h1_settings(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_headers(limits.request_fields)
+        .max_header_size(limits.request_head);
+    builder
+}
+
 fn h2_settings(limits: &Limits, timeouts: &Timeouts) -> http2::Builder<Streams> {
     let mut builder = http2::Builder::new(Streams {
         send: timeouts.send,
@@ -248,8 +245,8 @@ impl Trip {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>> {
-        let exchange = self.pace.begin();
         let has_body = !request.body().is_end_stream();
+        let exchange = self.pace.begin(has_body);
         if !self.is_h2 {
             self.pace.head_ends();
         }
@@ -260,7 +257,7 @@ impl Trip {
             if self.is_h2 {
                 // A connection with a tunnel in one of its streams is not idle.
                 if let Some(kept) = response.extensions_mut().remove::<Kept>() {
-                    kept.keep(self.pace.begin());
+                    kept.keep(self.pace.begin(false));
                 }
             } else {
                 self.stages.say_goodbye(&mut response);
@@ -274,83 +271,4 @@ impl Trip {
             Ok(response.map(|body| Answer::new(body, self.is_h2, exchange)))
         })
     }
-}
-
-/// How a connection ended.
-enum Ended {
-    Done(hyper::Result<()>),
-    Overdue(Overdue),
-}
-
-/// A connection that can be asked to end.
-trait Stoppable: Future<Output = hyper::Result<()>> {
-    /// No more requests are taken; those under way come to their end.
-    fn stop(self: Pin<&mut Self>);
-
-    /// When the end of the server is its end too.
-    const STOPS_AT: Stage;
-
-    /// Whether it says so to the client, which is then given time to hear it.
-    const SAYS_GOODBYE: bool;
-}
-
-impl<S> Stoppable for http1::UpgradeableConnection<TokioIo<Guard>, S>
-where
-    S: hyper::service::HttpService<Incoming, ResBody = Answer>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    // Closed sooner, it could meet a request: its last answer says that it is the last.
-    const STOPS_AT: Stage = Stage::Ending;
-    const SAYS_GOODBYE: bool = false;
-
-    fn stop(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<S> Stoppable for http2::Connection<TokioIo<Guard>, S, Streams>
-where
-    S: hyper::service::HttpService<Incoming, ResBody = Answer>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    S::Future: Send + 'static,
-{
-    // GOAWAY tells the client which of its requests are still served.
-    const STOPS_AT: Stage = Stage::Closing;
-    const SAYS_GOODBYE: bool = true;
-
-    fn stop(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-/// Runs a connection to its end, which is a deadline's at the latest. An idle HTTP/2 client is told (GOAWAY), and has
-/// `goodbye` to react.
-async fn drive<C: Stoppable>(
-    mut connection: Pin<Box<C>>,
-    mut timer: Timer,
-    stages: &mut Stages,
-    goodbye: Duration,
-) -> Ended {
-    let mut stopping = false;
-    let ended = loop {
-        let both = poll_fn(|cx| {
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                return Poll::Ready(Ended::Done(ended));
-            }
-            timer.poll(cx).map(Ended::Overdue)
-        });
-        tokio::select! {
-            ended = both => break ended,
-            () = stages.reached(C::STOPS_AT), if !stopping => {
-                stopping = true;
-                connection.as_mut().stop();
-            }
-        }
-    };
-    if C::SAYS_GOODBYE && matches!(ended, Ended::Overdue(Overdue::Idle)) {
-        connection.as_mut().stop();
-        // Its errors are as good an end as any.
-        let _ = timeout(goodbye, connection).await;
-    }
-    ended
 }

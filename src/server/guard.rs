@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Sleep, sleep},
@@ -34,6 +35,10 @@ pub struct Guard {
     pace: Arc<Pace>,
     /// Where HTTP/2 is spoken.
     frames: Option<Box<Frames>>,
+    /// What was read and not understood yet when the connection was set aside.
+    unread: Bytes,
+    /// The last look for bytes found none.
+    is_drained: bool,
     /// What is read and thrown away at the end.
     linger: Option<Box<Linger>>,
     /// The connection counts for as long as somebody holds this, a tunnel too.
@@ -67,9 +72,29 @@ impl Guard {
             transport,
             pace,
             frames: is_h2.then(Box::default),
+            unread: Bytes::new(),
+            is_drained: false,
             linger: None,
             _open: open,
         }
+    }
+
+    /// Gives bytes back that belong to who reads next.
+    pub fn unread(&mut self, bytes: Bytes) {
+        self.unread = bytes;
+    }
+
+    /// Ready when there may be something to read, or the end.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // What TLS has decrypted already, no socket tells of.
+        if !self.is_drained || !self.unread.is_empty() {
+            return Poll::Ready(());
+        }
+        let socket = match &self.transport {
+            Transport::Plain(socket) => socket,
+            Transport::Tls(stream) => stream.get_ref().0,
+        };
+        socket.poll_readable(cx)
     }
 
     fn note_read(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -132,10 +157,17 @@ impl AsyncRead for Guard {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
+        if !self.unread.is_empty() {
+            let fitting = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(fitting));
+            self.note_read(&buffer.filled()[before..])?;
+            return Poll::Ready(Ok(()));
+        }
         let polled = match &mut self.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_read(cx, buffer),
             Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
+        self.is_drained = polled.is_pending();
         if let Poll::Ready(Ok(())) = polled {
             self.note_read(&buffer.filled()[before..])?;
         }
@@ -184,6 +216,10 @@ impl AsyncWrite for Guard {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pace.stays_open() {
+            return Poll::Ready(Ok(()));
+        }
+        self.pace.ends();
         let polled = match &mut self.transport {
             Transport::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),

@@ -19,6 +19,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config::Timeouts;
 
+/// After so long without a request an HTTP/1 connection is set aside. Less would make those pay that ask now and then,
+/// more would hold memory for nothing.
+pub const REST: Duration = Duration::from_secs(2);
+
 /// What is noted of a connection. Moments are milliseconds since its beginning and one, so that 0 is never.
 #[derive(Debug)]
 pub struct Pace {
@@ -38,6 +42,12 @@ pub struct Pace {
     tunnel: AtomicBool,
     /// Its last answer comes before the end of the request.
     lingers: AtomicBool,
+    /// The last request has a body, of whose end nothing is known here.
+    has_body: AtomicBool,
+    /// It is on its way to its end, or what follows is not HTTP.
+    ends: AtomicBool,
+    /// It is being set aside: the socket stays open.
+    stays_open: AtomicBool,
 }
 
 /// Why a connection is to end.
@@ -49,6 +59,15 @@ pub enum Overdue {
     Idle,
     /// The client does not read.
     Send,
+}
+
+/// What it is time for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The end of the connection.
+    End(Overdue),
+    /// Nothing has happened for [`REST`]: what is held for requests can be let go.
+    Rest,
 }
 
 impl Pace {
@@ -65,6 +84,9 @@ impl Pace {
             open: AtomicU32::new(0),
             tunnel: AtomicBool::new(false),
             lingers: AtomicBool::new(false),
+            has_body: AtomicBool::new(false),
+            ends: AtomicBool::new(false),
+            stays_open: AtomicBool::new(false),
         })
     }
 
@@ -105,8 +127,9 @@ impl Pace {
         }
     }
 
-    /// A request came.
-    pub fn begin(self: &Arc<Self>) -> Exchange {
+    /// A request came, with a body or without.
+    pub fn begin(self: &Arc<Self>, has_body: bool) -> Exchange {
+        self.has_body.store(has_body, Relaxed);
         self.open.fetch_add(1, Relaxed);
         Exchange(self.clone())
     }
@@ -124,6 +147,33 @@ impl Pace {
     /// Whether the client may still be sending when the connection ends.
     pub fn lingers(&self) -> bool {
         self.lingers.load(Relaxed)
+    }
+
+    /// There will be no further request.
+    pub fn ends(&self) {
+        self.ends.store(true, Relaxed);
+    }
+
+    /// Whether the end of HTTP on the connection is not the socket's.
+    pub fn stays_open(&self) -> bool {
+        self.stays_open.load(Relaxed)
+    }
+
+    /// See [`Self::stays_open`].
+    pub fn stay_open(&self, stays_open: bool) {
+        self.stays_open.store(stays_open, Relaxed);
+    }
+
+    /// When the connection can be set aside, if nothing happens until then. Whether a body has ended is not known
+    /// here, and what is left of it must never be read as a request.
+    fn rest(&self) -> Option<Instant> {
+        let is_quiet = self.head_since.load(Relaxed) == 0
+            && self.blocked_since.load(Relaxed) == 0
+            && !self.is_busy()
+            && !self.has_body.load(Relaxed)
+            && !self.ends.load(Relaxed)
+            && !self.tunnel.load(Relaxed);
+        is_quiet.then(|| self.since(self.quiet_since.load(Relaxed), REST))
     }
 
     /// The earliest deadline.
@@ -167,29 +217,45 @@ impl Drop for Exchange {
     }
 }
 
-/// Tells when a deadline has passed.
+/// Tells when a deadline has passed, and when a connection can be set aside.
 #[derive(Debug)]
 pub struct Timer {
     pace: Arc<Pace>,
     sleep: Pin<Box<Sleep>>,
+    /// Whether there is something to let go.
+    rests: bool,
 }
 
 impl Timer {
     /// Watches over a connection.
     pub fn new(pace: Arc<Pace>) -> Self {
         let sleep = Box::pin(sleep_until(pace.begun + pace.head));
-        Self { pace, sleep }
+        Self {
+            pace,
+            sleep,
+            rests: false,
+        }
     }
 
-    /// Ready with the deadline that has passed. To be asked after everything else of the connection, because that
-    /// is what sets deadlines.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Overdue> {
+    /// Whether it tells when the connection can be set aside. At first it does not.
+    pub fn tell_rest(&mut self, rests: bool) {
+        self.rests = rests;
+    }
+
+    /// Ready with what it is time for. To be asked after everything else of the connection, because that is what sets
+    /// deadlines.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
         loop {
             let deadline = self.pace.deadline();
+            let rest = match self.rests {
+                true => self.pace.rest(),
+                false => None,
+            };
             // An exchange may end elsewhere without a word, so at times it is looked whether there is a deadline.
-            let next = match deadline {
-                Some((deadline, _)) => deadline,
-                None => self.sleep.deadline().max(Instant::now()) + self.pace.idle,
+            let next = match (deadline, rest) {
+                (Some((deadline, _)), Some(rest)) => deadline.min(rest),
+                (Some((deadline, _)), None) => deadline,
+                (None, _) => self.sleep.deadline().max(Instant::now()) + self.pace.idle,
             };
             if deadline.is_some() && next < self.sleep.deadline() {
                 self.sleep.as_mut().reset(next);
@@ -197,8 +263,10 @@ impl Timer {
             if self.sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
+            let now = Instant::now();
             match deadline {
-                Some((deadline, why)) if deadline <= Instant::now() => return Poll::Ready(why),
+                Some((deadline, why)) if deadline <= now => return Poll::Ready(Due::End(why)),
+                _ if rest.is_some_and(|rest| rest <= now) => return Poll::Ready(Due::Rest),
                 _ => self.sleep.as_mut().reset(next),
             }
         }
@@ -225,7 +293,9 @@ mod tests {
     }
 
     async fn overdue(timer: &mut Timer) -> (Duration, Overdue) {
-        let why = poll_fn(|cx| timer.poll(cx)).await;
+        let Due::End(why) = poll_fn(|cx| timer.poll(cx)).await else {
+            panic!("nothing was to be set aside");
+        };
         (timer.pace.begun.elapsed(), why)
     }
 
@@ -250,7 +320,7 @@ mod tests {
     async fn a_later_head_is_counted_from_its_first_byte_and_idling_from_the_last_answer() {
         let pace = pace();
         let mut timer = Timer::new(pace.clone());
-        let exchange = pace.begin();
+        let exchange = pace.begin(false);
         pace.head_ends();
         assert_eq!(pace.deadline(), None, "an answer may take its time");
         tokio::time::sleep(IDLE * 2).await;
@@ -270,7 +340,7 @@ mod tests {
             ..Timeouts::default()
         });
         let mut timer = Timer::new(pace.clone());
-        drop(pace.begin());
+        drop(pace.begin(false));
         pace.head_ends();
         tokio::time::sleep(HEAD * 2).await;
         assert!(is_pending(&mut timer));
@@ -283,7 +353,7 @@ mod tests {
     async fn a_client_that_does_not_read_is_left_and_a_tunnel_never() {
         let pace = pace();
         let mut timer = Timer::new(pace.clone());
-        let exchange = pace.begin();
+        let exchange = pace.begin(false);
         pace.head_ends();
         pace.write_blocks();
         pace.write_moves();
@@ -295,5 +365,43 @@ mod tests {
         drop(exchange);
         assert!(is_pending(&mut timer));
         assert_eq!(pace.deadline(), None);
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_set_aside_when_nothing_happens_on_it_and_nothing_is_left_to_come() {
+        let pace = Pace::new(&Timeouts {
+            idle: REST + IDLE,
+            ..Timeouts::default()
+        });
+        let mut timer = Timer::new(pace.clone());
+        timer.tell_rest(true);
+        drop(pace.begin(false));
+        pace.head_ends();
+        assert!(is_pending(&mut timer));
+        let begun = Instant::now();
+        assert_eq!(poll_fn(|cx| timer.poll(cx)).await, Due::Rest);
+        assert!(begun.elapsed() + Duration::from_millis(2) >= REST);
+        // Set aside, only its deadline counts.
+        timer.tell_rest(false);
+        assert!(is_pending(&mut timer));
+        assert_eq!(poll_fn(|cx| timer.poll(cx)).await, Due::End(Overdue::Idle));
+
+        let rests = |pace: &Pace| pace.rest().is_some();
+        assert!(rests(&pace));
+        pace.head_begins();
+        assert!(!rests(&pace), "a head has begun");
+        pace.head_ends();
+        pace.write_blocks();
+        assert!(!rests(&pace), "an answer has not left");
+        pace.write_moves();
+        let exchange = pace.begin(false);
+        assert!(!rests(&pace), "a request is under way");
+        drop(exchange);
+        assert!(rests(&pace));
+        drop(pace.begin(true));
+        assert!(!rests(&pace), "a body may still come");
+        drop(pace.begin(false));
+        pace.ends();
+        assert!(!rests(&pace), "it ends");
     }
 }

@@ -58,6 +58,18 @@ impl Socket {
     pub fn unread(&mut self, bytes: &[u8]) {
         self.unread = [bytes, &self.unread].concat().into();
     }
+
+    /// Ready when there may be something to read, or the end.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.unread.is_empty() {
+            return Poll::Ready(());
+        }
+        // Who reads is told of an error.
+        match &self.stream {
+            Stream::Tcp(stream) => stream.poll_read_ready(cx).map(drop),
+            Stream::Unix(stream) => stream.poll_read_ready(cx).map(drop),
+        }
+    }
 }
 
 impl AsyncRead for Socket {

@@ -4,5 +4,6 @@ mod deadlines;
 mod h2;
 mod numbers;
 mod proxy;
+mod rest;
 mod sockets;
 mod tls;

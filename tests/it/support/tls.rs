@@ -99,7 +99,8 @@ impl Certificate {
         Ok(StreamOwned::new(connection, stream))
     }
 
-    fn client(
+    /// What believes this certificate only.
+    pub fn client(
         &self,
         versions: &[&'static SupportedProtocolVersion],
         protocols: &[&[u8]],
