@@ -1,4 +1,4 @@
-"""What Linux knows: how busy the machine is, how much CPU time a process has used, and what machine it is."""
+"""What Linux knows: how busy the machine is, what CPU time and memory a process uses, and what machine it is."""
 
 import ctypes
 import os
@@ -22,6 +22,11 @@ def cpus():
 def cpu_seconds(root):
     """CPU time of a process, its threads and all its descendants, the ended ones too, in seconds."""
     return sum(_used(pid) for pid in _tree(root))
+
+
+def memory_kib(root):
+    """Memory of a process and all its descendants, in KiB. What several share is divided among them (PSS)."""
+    return sum(_memory(pid) for pid in _tree(root))
 
 
 def machine_seconds():
@@ -65,6 +70,14 @@ def _used(pid):
     except OSError:
         # It ended just now, and is in its parent's children from here on.
         return 0.0
+
+
+def _memory(pid):
+    try:
+        return int(dict(_pairs(f"/proc/{pid}/smaps_rollup"))["Pss"].split()[0])
+    except (OSError, KeyError):
+        # It ended just now.
+        return 0
 
 
 def _tree(root):

@@ -1,14 +1,8 @@
-"""Measures every contender in turn, round by round, and writes the record. bench/run calls this."""
+"""Makes the record: starts what takes part, measures it, and writes the result. bench/run calls this."""
 
 import argparse
-import base64
 import datetime
 import hashlib
-import hmac
-import http.client
-import json
-import os
-import resource
 import signal
 import statistics
 import subprocess
@@ -17,33 +11,69 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
-import django_rows
+import answers
+import clients
+import contenders
+import half_rate
+import idle
 import machine
+import patches
+import plot
+import replicas
 import report
-from servers import Failed, Server, Servers
+import rounds
+import sizes
+import tables
+from servers import Failed, Servers
 
 ROOT = Path(__file__).parent.parent
-SESSIONS = 100_000
-CONNECTIONS = (1, 64)
 QUIET = 0.15
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One row of the table: a way to the upstream, and who pays for it."""
+class Kind:
+    """What a run is about."""
 
-    name: str
-    port: int
-    path: str
-    # Of the claims in X-Session, or of None where there is none: whether they are as they must be.
-    expected: Callable[[dict | None], bool]
-    proxy: Server | None = None
-    database: Server | None = None
-    cookie: str | None = None
+    title: str
+    start: Callable
+    loads: Callable
+    sessions: str
 
-    @property
-    def header(self):
-        return {"cookie": f"sessionid={self.cookie}"} if self.cookie else {}
+
+def _one_workload(name, connections, client):
+    def loads(quick):
+        count, seconds = (3, 1) if quick else (5, 3)
+        return [rounds.Workload(name, connections, client, count, count, seconds)]
+
+    return loads
+
+
+KINDS = {
+    "contenders": Kind(
+        "What a request costs",
+        contenders.start,
+        rounds.workloads,
+        f"{contenders.SESSIONS:,} sessions in each database",
+    ),
+    "tables": Kind(
+        "What a request costs with large tables",
+        tables.start,
+        _one_workload(f"64 connections, {tables.WANTED:,} sessions of the table", 64, clients.wrk),
+        f"tables of up to {tables.COUNTS[-1]:,} sessions",
+    ),
+    "sizes": Kind(
+        "What a request costs with large sessions",
+        sizes.start,
+        _one_workload(f"64 connections, {sizes.EACH} sessions of each size", 64, clients.wrk),
+        f"{sizes.EACH} sessions of each size",
+    ),
+    "replicas": Kind(
+        "What a request costs with several gateways on one database",
+        replicas.start,
+        _one_workload("64 connections for each gateway, 10,000 sessions", 64, replicas.client),
+        f"{contenders.SESSIONS:,} sessions",
+    ),
+}
 
 
 def main():
@@ -59,14 +89,20 @@ def main():
         record = _measure(arguments, load)
     except Failed as failed:
         sys.exit(f"bench/run: {failed}")
-    folder = ROOT / ("target/bench" if arguments.quick else "bench/results")
+    print(_write(record, ROOT / ("target/bench" if arguments.quick else "bench/results")))
+
+
+def _write(record, folder):
     folder.mkdir(parents=True, exist_ok=True)
-    table = report.markdown(record)
-    path = folder / f"{record['date'][:10]}.json"
+    name = record["date"][:10] + ("" if record["kind"] == "contenders" else f"-{record['kind']}")
+    path = folder / f"{name}.json"
     path.write_text(report.as_json(record))
+    # The last of the workloads is the one that is most like a site's.
+    path.with_suffix(".svg").write_text(plot.svg(record, record["workloads"][-1]))
+    table = report.markdown(record, f"{name}.svg")
     path.with_suffix(".md").write_text(table)
-    print(table)
-    _say(f"written to {path.relative_to(ROOT)} and .md")
+    _say(f"written to {path.relative_to(ROOT)}, .md and .svg")
+    return table
 
 
 def _arguments():
@@ -74,180 +110,58 @@ def _arguments():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--anyway", action="store_true")
     parser.add_argument("--given", action="store_true")
-    for name in ("--gateway", "--oha", "--nginx", "--postgres-bin"):
+    parser.add_argument("--pingora", type=Path)
+    kind = parser.add_mutually_exclusive_group()
+    for name in KINDS:
+        kind.add_argument(f"--{name}", dest="kind", action="store_const", const=name, default="contenders")
+    # Not resolved: a Python's link says which environment it is of.
+    parser.add_argument("--python", type=Path, required=True)
+    for name in ("--gateway", "--oha", "--wrk", "--nginx", "--haproxy", "--apache", "--postgres-bin"):
         parser.add_argument(name, type=lambda path: Path(path).resolve(), required=True)
     return parser.parse_args()
 
 
 def _measure(arguments, load):
     started = datetime.datetime.now(datetime.timezone.utc)
-    rounds, seconds = (5, 1) if arguments.quick else (7, 4)
+    kind = KINDS[arguments.kind]
+    loads = kind.loads(arguments.quick)
     with Servers(arguments) as servers:
-        _say(f"making {SESSIONS} sessions in each database")
-        contenders, upstream = _contenders(servers)
+        _say(f"starting everything, with {kind.sessions}")
+        field = kind.start(servers, arguments.quick)
         record = {
             "date": started.isoformat(timespec="seconds"),
+            "kind": arguments.kind,
+            "title": kind.title,
             "quick": arguments.quick,
             "commit": "unknown, a given binary" if arguments.given else _commit(),
             "machine": machine.description(servers.folder),
             "load_before": round(load, 3),
             "tools": _tools(arguments),
-            "sessions": SESSIONS,
-            "seconds": seconds,
+            "sessions": kind.sessions,
             "cpus": {"measured": servers.measured, "around": servers.around},
-            "contenders": [contender.name for contender in contenders],
-            "nginx": next(contender.name for contender in contenders if contender.proxy),
+            "contenders": [contender.name for contender in field.contenders],
+            "workloads": [load.name for load in loads],
+            "seconds": loads[0].seconds,
         }
-        for contender in contenders:
-            _check(contender, servers.token_key)
-        for contender in contenders:
-            _run(contender, upstream, servers, arguments.oha, CONNECTIONS[-1], 1)
-        record["rounds"] = []
-        for number in range(rounds):
-            _say(f"round {number + 1} of {rounds}")
-            # Nobody always comes after the same neighbour.
-            order = contenders[number % len(contenders) :] + contenders[: number % len(contenders)]
-            for connections in CONNECTIONS:
-                for contender in order:
-                    row = {"round": number + 1, "connections": connections, "contender": contender.name}
-                    row |= _run(contender, upstream, servers, arguments.oha, connections, seconds)
-                    record["rounds"].append(row)
-        for contender in contenders:
-            _check(contender, servers.token_key)
+        for contender in field.contenders:
+            answers.check(contender, servers.token_key)
+        record["rounds"] = rounds.measure_all(servers, field, loads, _say)
+        if arguments.kind == "contenders":
+            _say("latency at half of the best rate")
+            record["half_rate"] = half_rate.measure(servers, field, record["rounds"], arguments.quick)
+            _say("changes a second")
+            record["patches"] = patches.measure(servers, field, arguments.quick)
+            _say("idle connections")
+            record["idle"] = idle.measure(servers, field, arguments.quick)
+        if arguments.kind == "replicas":
+            record["connections_each"] = replicas.connections(field)
+        for contender in field.contenders:
+            answers.check(contender, servers.token_key)
     # What is quiet before need not stay so.
     during = statistics.median(row["other_load"] for row in record["rounds"])
     record["busy"] = max(load, during) >= QUIET
     record["minutes"] = round((datetime.datetime.now(datetime.timezone.utc) - started).seconds / 60, 1)
     return record
-
-
-def _contenders(servers):
-    rows = list(django_rows.sessions(SESSIONS, servers.secret_key))
-    # Sessions of their own for those that write, so that what the others read stays as it is.
-    read, write_1, write_2 = (row[0] for row in rows[:3])
-    sqlite = servers.sqlite(rows)
-    postgres, postgres_address = servers.postgres(rows)
-    upstream = servers.upstream()
-    nginx = servers.proxy(upstream)
-    quiet = "info,access=off"
-    on_sqlite = servers.gateway("gateway-sqlite", upstream, sqlite, quiet)
-    on_postgres = servers.gateway("gateway-postgres", upstream, postgres_address, quiet)
-    in_postgres = (on_postgres, postgres)
-    late_sqlite = servers.gateway("gateway-late-sqlite", upstream, sqlite, quiet, "1s")
-    late_postgres = servers.gateway("gateway-late-postgres", upstream, postgres_address, quiet, "1s")
-    late_in_postgres = (late_postgres, postgres)
-    logging = servers.gateway("gateway-logging", upstream, postgres_address, "info")
-
-    def nothing(claims):
-        return claims is None
-
-    def off(claims):
-        return claims and claims.get("withheld") == "off" and not claims.keys() & {"sub", "sid", "session"}
-
-    def logged_in(claims):
-        known = claims and claims.get("sub") == str(django_rows.USER) and "sid" in claims
-        return known and len(claims["session"]["cart"]) == 4
-
-    def nobody(claims):
-        return claims and claims.get("session") == {} and not claims.keys() & {"sub", "sid"}
-
-    return [
-        Contender("upstream itself", upstream.port, "/", nothing),
-        Contender("nginx, plain proxy", nginx.port, "/", nothing, nginx),
-        Contender('gateway, session = "off"', on_sqlite.port, "/off/", off, on_sqlite),
-        Contender("gateway, SQLite", on_sqlite.port, "/", logged_in, on_sqlite, None, read),
-        Contender("gateway, PostgreSQL", on_postgres.port, "/", logged_in, *in_postgres, read),
-        Contender("gateway, SQLite, max_staleness", late_sqlite.port, "/", logged_in, late_sqlite, None, read),
-        Contender("gateway, PostgreSQL, max_staleness", late_postgres.port, "/", logged_in, *late_in_postgres, read),
-        Contender("gateway, PostgreSQL, access log", logging.port, "/", logged_in, logging, postgres, read),
-        Contender("gateway, PostgreSQL, no cookie", on_postgres.port, "/", nobody, *in_postgres),
-        Contender("gateway, SQLite, write", on_sqlite.port, "/write", logged_in, on_sqlite, None, write_1),
-        Contender("gateway, PostgreSQL, write", on_postgres.port, "/write", logged_in, *in_postgres, write_2),
-    ], upstream
-
-
-def _check(contender, token_key):
-    """Fails unless the contender answers, hands on the right claims, and stores what the upstream changes."""
-    _get(contender, contender.path)
-    # The echo beside the measured path.
-    echo = contender.path.rpartition("/")[0] + "/echo"
-    claims = _claims(_get(contender, echo), token_key)
-    if not contender.expected(claims):
-        raise Failed(f"{contender.name}: the upstream got {claims}")
-    if contender.path == "/write":
-        before = claims["session"]["seen"]
-        _get(contender, contender.path)
-        if _claims(_get(contender, echo), token_key)["session"]["seen"] == before:
-            raise Failed(f"{contender.name}: the change was not stored")
-
-
-def _get(contender, path):
-    connection = http.client.HTTPConnection("127.0.0.1", contender.port, timeout=10)
-    connection.request("GET", path, headers=contender.header)
-    response = connection.getresponse()
-    body = response.read()
-    connection.close()
-    if response.status != 200:
-        raise Failed(f"{contender.name}: {path} answers {response.status}: {body.decode(errors='replace')}")
-    return body.decode()
-
-
-def _claims(token, key):
-    if not token:
-        return None
-    signed, _, mac = token.rpartition(".")
-    if not hmac.compare_digest(hmac.digest(key.encode(), signed.encode(), "sha256"), _base64(mac)):
-        raise Failed("an X-Session is not signed with the key of the upstream")
-    return json.loads(_base64(signed.partition(".")[2]))
-
-
-def _base64(text):
-    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _run(contender, upstream, servers, oha, connections, seconds):
-    """One measurement: what oha saw, and the CPU time that everybody used while it ran."""
-    paid_by = {"proxy": contender.proxy, "database": contender.database, "upstream": upstream}
-    before = {name: server.cpu_seconds() for name, server in paid_by.items() if server}
-    oha_before, machine_before = _children_seconds(), machine.machine_seconds()
-
-    command = ["taskset", "--cpu-list", ",".join(map(str, servers.around)), oha, "--no-tui"]
-    command += ["--output-format", "json", "-z", f"{seconds}s", "-c", str(connections)]
-    for name, value in contender.header.items():
-        command += ["-H", f"{name}: {value}"]
-    command.append(f"http://127.0.0.1:{contender.port}{contender.path}")
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-
-    busy, stolen, everything = (b - a for a, b in zip(machine_before, machine.machine_seconds()))
-    used = {name: paid_by[name].cpu_seconds() - seconds_before for name, seconds_before in before.items()}
-    used["oha"] = _children_seconds() - oha_before
-    if done.returncode != 0:
-        raise Failed(f"{contender.name}: oha failed: {done.stderr}")
-    for server in filter(None, paid_by.values()):
-        server.check()
-    if contender.proxy:
-        os.truncate(contender.proxy.log, 0)
-    seen = json.loads(done.stdout)
-    answers = seen["statusCodeDistribution"]
-    requests = sum(answers.values())
-    if not requests:
-        raise Failed(f"{contender.name}: no answers: {seen['errorDistribution']}")
-    return {
-        "requests": requests,
-        "answers": answers,
-        "errors": seen["errorDistribution"],
-        "requests_per_second": round(seen["summary"]["requestsPerSec"], 1),
-        "p50_ms": round(seen["latencyPercentiles"]["p50"] * 1e3, 4),
-        "p99_ms": round(seen["latencyPercentiles"]["p99"] * 1e3, 4),
-        "cpu_us": {name: round(value / requests * 1e6, 3) for name, value in used.items()},
-        "other_load": round((busy - sum(used.values())) / everything, 4),
-        "stolen": round(stolen / everything, 4),
-    }
-
-
-def _children_seconds():
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def _commit():
@@ -257,14 +171,18 @@ def _commit():
 
 
 def _tools(arguments):
+    packages = _output(arguments.python, "-m", "pip", "freeze", "--disable-pip-version-check")
     return {
         "gateway": _output(arguments.gateway, "--version"),
         "gateway_sha256": hashlib.sha256(arguments.gateway.read_bytes()).hexdigest(),
         "rustc": _output("rustc", "--version"),
-        "nginx": _output(arguments.nginx, "-v"),
+        "nginx": _output(arguments.nginx, "-v").removeprefix("nginx version: "),
+        "haproxy": _output(arguments.haproxy, "-v").partition(" 20")[0],
+        "apache": _output(arguments.apache, "-v").partition("\n")[0].removeprefix("Server version: "),
         "postgres": _output(arguments.postgres_bin / "postgres", "--version"),
         "oha": _output(arguments.oha, "--version"),
-        "python": sys.version.partition(" ")[0],
+        "python": _output(arguments.python, "--version"),
+        "packages": packages.split("\n"),
     }
 
 

@@ -1,7 +1,10 @@
-"""The record as JSON and as a table for people."""
+"""The record as JSON and as tables for people."""
 
 import json
-import statistics
+
+import figures
+import targets
+from figures import NGINX, cost
 
 
 def as_json(record):
@@ -11,15 +14,24 @@ def as_json(record):
     return head.removesuffix("\n}") + ',\n "rounds": [\n  ' + rounds + "\n ]\n}\n"
 
 
-def markdown(record):
-    """Median and spread of every contender, for each number of connections."""
-    parts = [f"# What a request costs, {record['date'][:10]}", _machine(record)]
+def markdown(record, picture):
+    """Targets, and median and spread of every contender for each workload. `picture` is the plot's file, or None."""
+    parts = [f"# {record['title']}, {record['date'][:10]}", _machine(record)]
     if record["quick"]:
         parts.append("A quick run: for a look, not for the record.")
     if record["busy"]:
         parts.append("**The machine was busy: see the end.**")
-    for connections in sorted({row["connections"] for row in record["rounds"]}):
-        parts.append(_table(record, connections))
+    if picture:
+        parts.append(f"![CPU time for a request, as in the last table]({picture})")
+    if judged := targets.judge(record):
+        parts.append(_targets(judged))
+    parts += [_table(record, workload) for workload in record["workloads"]]
+    if "half_rate" in record:
+        parts.append(_half_rate(record["half_rate"]))
+    if "idle" in record:
+        parts.append(_idle(record["idle"]))
+    if "patches" in record:
+        parts.append(_patches(record["patches"]))
     parts.append(_notes(record))
     return "\n\n".join(parts) + "\n"
 
@@ -27,47 +39,125 @@ def markdown(record):
 def _machine(record):
     machine, tools = record["machine"], record["tools"]
     kind = "virtual machine" if machine["virtual"] else "machine"
-    rounds = record["rounds"][-1]["round"]
+    names = ("rustc", "nginx", "haproxy", "apache", "postgres", "oha", "python")
+    packages = [package.replace("==", " ") for package in tools["packages"]]
+    rounds = sorted({len(rows) for rows in _by_row(record).values()})
     return (
         f"{machine['cpu']}, {machine['cores']} cores of a {kind}, {machine['memory_mib'] / 1024:.0f} GiB, "
         f"{machine['system']}, Linux {machine['kernel']}, databases on {machine['file_system']}.\n"
-        f"Commit {record['commit']}; {tools['rustc']}, {tools['nginx'].removeprefix('nginx version: ')}, "
-        f"{tools['postgres']}, {tools['oha']}.\n"
-        f"{rounds} rounds of {record['seconds']} s for every row, {record['sessions']:,} sessions in each "
-        "database. Median (smallest–largest) of the rounds; CPU in µs a request."
+        f"Commit {record['commit']}; {', '.join(tools[name] for name in names)}; {', '.join(packages)}.\n"
+        f"{' or '.join(map(str, rounds))} rounds of {record['seconds']} s for every row, {record['sessions']}. "
+        "Median (smallest–largest) of the rounds; CPU in µs a request, latencies in ms."
     )
 
 
-def _table(record, connections):
-    rows = [row for row in record["rounds"] if row["connections"] == connections]
-    nginx = {row["round"]: row["cpu_us"]["proxy"] for row in rows if row["contender"] == record["nginx"]}
+def _by_row(record):
+    by_row = {}
+    for row in record["rounds"]:
+        by_row.setdefault((row["workload"], row["contender"]), []).append(row)
+    return by_row
+
+
+def _targets(judged):
     lines = [
-        f"## {connections} connection{'s' if connections > 1 else ''}",
+        "## Targets",
         "",
-        "| | proxy CPU | ÷ nginx | database CPU | requests/s | p50 ms | p99 ms |",
-        "|---|--:|--:|--:|--:|--:|--:|",
+        f"| | target | {figures.ONE} | {figures.MANY} | |",
+        "|---|---|---|---|---|",
     ]
+    for one in judged:
+        met = "met" if one.met else "**missed**"
+        lines.append(f"| {one.words} | {one.target} | {' | '.join(one.measured)} | {met} |")
+    return "\n".join(lines)
+
+
+def _table(record, workload):
+    lines = [
+        f"## {workload[0].upper()}{workload[1:]}",
+        "",
+        "| | proxy | ÷ nginx | database | Python | sum | ÷ nginx | requests/s | p50 | p99 | p99.9 | MiB | rounds |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    nginx = figures.of(record, workload, NGINX, cost)
     for name in record["contenders"]:
-        own = [row for row in rows if row["contender"] == name]
-        proxy = [row["cpu_us"]["proxy"] for row in own if "proxy" in row["cpu_us"]]
-        ratio = [row["cpu_us"]["proxy"] / nginx[row["round"]] for row in own if "proxy" in row["cpu_us"]]
-        database = [row["cpu_us"]["database"] for row in own if "database" in row["cpu_us"]]
+
+        def of(figure):
+            return figures.of(record, workload, name, figure)
+
+        def median(figure, form):
+            of_what = figures.spread(of(figure).values())
+            return f"{of_what[0]:{form}}" if of_what else "–"
+
+        def divided(*what):
+            return figures.text(figures.spread(figures.ratios(of(lambda row: cost(row, *what)), nginx)), ".2f")
+
+        speed = of(lambda row: row["requests_per_second"])
+        if not speed:
+            continue
         cells = [
-            _spread(proxy, ".1f"),
-            _spread(ratio, ".2f"),
-            _spread(database, ".1f"),
-            _spread([row["requests_per_second"] for row in own], ",.0f"),
-            _spread([row["p50_ms"] for row in own], ".3f"),
-            _spread([row["p99_ms"] for row in own], ".3f"),
+            median(lambda row: cost(row, "proxy"), ".1f"),
+            divided("proxy"),
+            median(lambda row: cost(row, "database"), ".1f"),
+            median(lambda row: cost(row, "python"), ",.0f"),
+            median(cost, ",.1f"),
+            divided(),
+            figures.text(figures.spread(speed.values()), ",.0f"),
+            median(lambda row: row["p50_ms"], ",.2f"),
+            figures.text(figures.spread(of(lambda row: row["p99_ms"]).values()), ",.2f"),
+            median(lambda row: row["p999_ms"], ",.2f"),
+            median(lambda row: row["memory_kib"] / 1024 if "memory_kib" in row else None, ".1f"),
+            str(len(speed)),
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _spread(values, form):
-    if not values:
-        return "–"
-    return f"{statistics.median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
+def _half_rate(half):
+    lines = [
+        f"## At half of the best rate: {half['rate']:,.0f} requests/s",
+        "",
+        f"{half['contender']}, and nginx at the same rate; {half['connections']} connections, one session.",
+        "",
+        "| pair | nginx p50 | p99 | gateway p50 | p99 | p99 ÷ nginx's |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    for number, pair in enumerate(half["pairs"], 1):
+        of_each = [f"{pair[who + name]:.3f}" for who in ("nginx", "gateway") for name in ("_p50_ms", "_p99_ms")]
+        ratio = pair["gateway_p99_ms"] / pair["nginx_p99_ms"]
+        lines.append(f"| {number} | {' | '.join(of_each)} | {ratio:.2f} |")
+    return "\n".join(lines)
+
+
+def _idle(rows):
+    lines = [
+        f"## {rows[0]['connections']:,} idle connections",
+        "",
+        "Each was used once and is kept. Memory in MiB, after the same load without them.",
+        "",
+        "| | before | with them | KiB each | when they have gone | ÷ before | after s |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        cells = [f"{row['before_kib'] / 1024:.1f}", f"{row['with_kib'] / 1024:.1f}", f"{row['each_kib']:.2f}"]
+        cells += [f"{row['after_kib'] / 1024:.1f}", f"{row['after_kib'] / row['before_kib']:.2f}"]
+        lines.append(f"| {row['name']} | {' | '.join(cells)} | {row['after_seconds']:.0f} |")
+    return "\n".join(lines)
+
+
+def _patches(rows):
+    lines = [
+        "## Changes a second, beside what the database commits",
+        "",
+        "pgbench updates the same rows, one commit each, with as many clients. All on one CPU.",
+        "",
+        "| | connections | gateway | pgbench | ÷ pgbench |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for row in rows:
+        ratio = row["patches_per_second"] / row["commits_per_second"]
+        cells = [row["rows"], row["connections"], f"{row['patches_per_second']:,.0f}"]
+        lines.append(f"| {' | '.join(map(str, cells))} | {row['commits_per_second']:,.0f} | {ratio:.2f} |")
+    return "\n".join(lines)
 
 
 def _notes(record):
@@ -78,18 +168,13 @@ def _notes(record):
     ]
     for name in record["contenders"]:
         own = [row for row in rows if row["contender"] == name]
-        answers = [answer for row in own for answer in row["answers"].items()]
-        refused = sum(count for status, count in answers if status != "200")
-        # oha counts what is under way when its time is over as an error.
-        errors = [error for row in own for error in row["errors"].items() if "deadline" not in error[0]]
-        unanswered = sum(count for _, count in errors)
+        refused, unanswered, total = (sum(row[what] for row in own) for what in ("not_200", "unanswered", "requests"))
         if refused or unanswered:
-            total = sum(count for _, count in answers)
             notes.append(f"{name}: {refused:,} of {total:,} answers were not 200, {unanswered:,} never came.")
     notes.append("How this is measured, and what it does not say, is in bench/README.md.")
     return "\n".join(notes)
 
 
 def _share(rows, name):
-    shares = [row[name] for row in rows]
-    return f"{statistics.median(shares):.1%} (at most {max(shares):.1%})"
+    share = figures.spread(row[name] for row in rows)
+    return f"{share[0]:.1%} (at most {share[2]:.1%})"

@@ -5,6 +5,7 @@ mod access;
 mod access_log;
 mod attack;
 mod bad_input;
+mod bench;
 mod bodies;
 mod bounded;
 mod changes;
