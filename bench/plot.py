@@ -6,10 +6,11 @@ import figures
 from figures import NGINX, cost
 
 PARTS = {"proxy": "proxy", "database": "database", "python": "Python"}
-# Bars of more than this many times nginx's are cut: beside them nothing else could be read.
-LONGEST = 10
+# Bars of more than this many times nginx's are cut: beside them nothing else could be read. What is left of them shows
+# the shares of the whole.
+LONGEST = 12
 
-LEFT, WIDTH, RIGHT, TOP, STEP, BAR = 300, 560, 130, 84, 26, 16
+LEFT, WIDTH, RIGHT, TOP, STEP, BAR = 320, 560, 100, 84, 26, 16
 
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1f2328; }
@@ -103,15 +104,16 @@ def _draw(bar, y, end):
         return LEFT + WIDTH * min(value, end) / end
 
     yield f'<text class="end" x="{LEFT - 10}" y="{y + 13}">{escape(bar["name"])}</text>'
+    median, smallest, largest = bar["total"]
+    whole = sum(bar["parts"].values())
+    scale = min(1, end / whole)
     place = 0
     for part, value in bar["parts"].items():
-        if x(place + value) > x(place):
-            width = x(place + value) - x(place)
+        width = x(value * scale) - LEFT
+        if width:
             yield f'<rect class="{part}" x="{x(place):.1f}" y="{y}" width="{width:.1f}" height="{BAR}"/>'
-        place += value
-    median, smallest, largest = bar["total"]
+        place += value * scale
     if median > end:
-        # Cut: two gaps in the bar, and what it would be.
         for gap in (40, 30):
             yield f'<path class="page" d="M{LEFT + WIDTH - gap} {y + BAR}l6 -{BAR}h4l-6 {BAR}z"/>'
         yield f'<text x="{LEFT + WIDTH + 10}" y="{y + 13}">{median:,.0f}</text>'

@@ -153,6 +153,8 @@ def _measure(arguments, load):
             record["patches"] = patches.measure(servers, field, arguments.quick)
             _say("idle connections")
             record["idle"] = idle.measure(servers, field, arguments.quick)
+        if arguments.kind == "sizes":
+            record["bytes"] = list(sizes.BYTES.values())
         if arguments.kind == "replicas":
             record["connections_each"] = replicas.connections(field)
         for contender in field.contenders:

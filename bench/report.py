@@ -59,12 +59,8 @@ def _by_row(record):
 
 
 def _targets(judged):
-    lines = [
-        "## Targets",
-        "",
-        f"| | target | {figures.ONE} | {figures.MANY} | |",
-        "|---|---|---|---|---|",
-    ]
+    columns = [figures.ONE, figures.MANY] if len(judged[0].measured) == 2 else ["measured"]
+    lines = ["## Targets", "", f"| | target | {' | '.join(columns)} | |", f"|---|---|{'---|' * len(columns)}---|"]
     for one in judged:
         met = "met" if one.met else "**missed**"
         lines.append(f"| {one.words} | {one.target} | {' | '.join(one.measured)} | {met} |")
@@ -171,6 +167,8 @@ def _notes(record):
         refused, unanswered, total = (sum(row[what] for row in own) for what in ("not_200", "unanswered", "requests"))
         if refused or unanswered:
             notes.append(f"{name}: {refused:,} of {total:,} answers were not 200, {unanswered:,} never came.")
+    if "connections_each" in record:
+        notes.append(f"Each gateway had {record['connections_each']:.0f} connections to PostgreSQL.")
     notes.append("How this is measured, and what it does not say, is in bench/README.md.")
     return "\n".join(notes)
 

@@ -13,10 +13,10 @@ COUNTS = (1_000, 100_000, 10_000_000)
 # A row in so many is one that is asked for; the others are of the same size.
 ROWS = """
 CREATE UNLOGGED TABLE {name} AS
-SELECT coalesce(w.session_key, md5(number::text))::varchar(40) AS session_key,
-    coalesce(w.session_data, repeat(md5(number::text), 10)) AS session_data,
+SELECT coalesce(w.session_key, md5(every.number::text))::varchar(40) AS session_key,
+    coalesce(w.session_data, repeat(md5(every.number::text), 10)) AS session_data,
     coalesce(w.expire_date, now() + interval '14 days') AS expire_date
-FROM generate_series(1, {count}) AS number LEFT JOIN wanted AS w ON w.number * {step} = number;
+FROM generate_series(1, {count}) AS every (number) LEFT JOIN wanted AS w ON w.number * {step} = every.number;
 ALTER TABLE {name} ALTER session_key SET NOT NULL, ALTER session_data SET NOT NULL,
     ALTER expire_date SET NOT NULL, ADD PRIMARY KEY (session_key);
 """

@@ -63,6 +63,10 @@ class Judged:
     met: bool
 
 
+# So much may grow what must not grow.
+GROWTH = 1.2
+
+
 def judge(record):
     """Every target of which there are figures in a record."""
     judged = []
@@ -95,3 +99,32 @@ def _others(record):
             back = row["after_kib"] / row["before_kib"]
             words = f"{row['name']}: memory when {row['connections']:,} have gone ÷ before they came"
             yield Judged(words, "at most 1.2", [f"{back:.2f}", ""], back <= 1.2)
+    if record["kind"] == "tables":
+        yield from _same_cost(record)
+    if record["kind"] == "sizes":
+        yield _linear(record)
+
+
+def _same_cost(record):
+    """A table costs what the smallest one costs."""
+    workload, smallest = record["workloads"][0], record["contenders"][1]
+    below = figures.of(record, workload, smallest, cost)
+    for name in record["contenders"][2:]:
+        ratio = figures.spread(figures.ratios(figures.of(record, workload, name, cost), below))
+        words = f"{name} ÷ {smallest}"
+        yield Judged(words, f"at most {GROWTH}", [figures.text(ratio, ".2f")], ratio[0] <= GROWTH)
+
+
+def _linear(record):
+    """A further KiB costs no more in the largest sessions than in those before."""
+    workload = record["workloads"][0]
+    kib = [count / 1024 for count in record["bytes"]]
+    costs = [
+        figures.spread(figures.of(record, workload, name, cost).values())[0] for name in record["contenders"][1:]
+    ]
+    # Up to 4 KiB what does not depend on the size is most of it.
+    last = (costs[-1] - costs[-2]) / (kib[-1] - kib[-2])
+    before = (costs[-2] - costs[-3]) / (kib[-2] - kib[-3])
+    words = f"µs for a further KiB up to {kib[-1]:.0f} KiB ÷ up to {kib[-2]:.0f} KiB"
+    measured = f"{last / before:.2f} ({last:.2f} and {before:.2f} µs)"
+    return Judged(words, f"at most {GROWTH}", [measured], last / before <= GROWTH)
