@@ -59,8 +59,9 @@ def started_wrk(servers, contender, connections, seconds, exponent=UNEVEN):
     """The same, under way."""
     command = [servers.programs.wrk, "-t", min(len(servers.around), connections), "-c", connections, "-d", f"{seconds}s", "--timeout", "10s"]
     command += ["-s", SCRIPT, _url(contender), "--", _key_file(servers, contender), exponent]
+    pipe = subprocess.PIPE
     command = pinned(servers.around, command)
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
 
 
 def finished(contender, process):
@@ -93,7 +94,8 @@ def _url(contender):
 
 
 def _run(name, servers, command):
-    done = subprocess.run(pinned(servers.around, command), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    command = pinned(servers.around, command)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failed(f"{name} failed: {done.stderr}")
     return done.stdout

@@ -119,6 +119,6 @@ def _draw(bar, y, end):
         yield f'<text x="{LEFT + WIDTH + 10}" y="{y + 13}">{median:,.0f}</text>'
         return
     if largest > smallest:
-        middle = y + BAR / 2
-        yield f'<path class="spread" d="M{x(smallest):.1f} {middle}H{x(largest):.1f}m0-4v8M{x(smallest):.1f} {middle - 4}v8"/>'
+        left, right, middle = x(smallest), x(largest), y + BAR / 2
+        yield f'<path class="spread" d="M{left:.1f} {middle}H{right:.1f}m0-4v8M{left:.1f} {middle - 4}v8"/>'
     yield f'<text x="{max(x(largest), x(median)) + 8:.1f}" y="{y + 13}">{median:,.1f}</text>'

@@ -7,73 +7,18 @@ import signal
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 import answers
-import clients
-import contenders
-import half_rate
-import idle
 import machine
-import patches
 import plot
-import replicas
 import report
 import rounds
-import sizes
-import tables
+from kinds import KINDS
 from servers import Failed, Servers
 
 ROOT = Path(__file__).parent.parent
 QUIET = 0.15
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a run is about."""
-
-    title: str
-    start: Callable
-    loads: Callable
-    sessions: str
-
-
-def _one_workload(name, connections, client):
-    def loads(quick):
-        count, seconds = (3, 1) if quick else (5, 3)
-        return [rounds.Workload(name, connections, client, count, count, seconds)]
-
-    return loads
-
-
-KINDS = {
-    "contenders": Kind(
-        "What a request costs",
-        contenders.start,
-        rounds.workloads,
-        f"{contenders.SESSIONS:,} sessions in each database",
-    ),
-    "tables": Kind(
-        "What a request costs with large tables",
-        tables.start,
-        _one_workload(f"64 connections, {tables.WANTED:,} sessions of the table", 64, clients.wrk),
-        f"tables of up to {tables.COUNTS[-1]:,} sessions",
-    ),
-    "sizes": Kind(
-        "What a request costs with large sessions",
-        sizes.start,
-        _one_workload(f"64 connections, {sizes.EACH} sessions of each size", 64, clients.wrk),
-        f"{sizes.EACH} sessions of each size",
-    ),
-    "replicas": Kind(
-        "What a request costs with several gateways on one database",
-        replicas.start,
-        _one_workload("64 connections for each gateway, 10,000 sessions", 64, replicas.client),
-        f"{contenders.SESSIONS:,} sessions",
-    ),
-}
 
 
 def main():
@@ -146,17 +91,7 @@ def _measure(arguments, load):
         for contender in field.contenders:
             answers.check(contender, servers.token_key)
         record["rounds"] = rounds.measure_all(servers, field, loads, _say)
-        if arguments.kind == "contenders":
-            _say("latency at half of the best rate")
-            record["half_rate"] = half_rate.measure(servers, field, record["rounds"], arguments.quick)
-            _say("changes a second")
-            record["patches"] = patches.measure(servers, field, arguments.quick)
-            _say("idle connections")
-            record["idle"] = idle.measure(servers, field, arguments.quick)
-        if arguments.kind == "sizes":
-            record["bytes"] = list(sizes.BYTES.values())
-        if arguments.kind == "replicas":
-            record["connections_each"] = replicas.connections(field)
+        record |= kind.more(servers, field, record["rounds"], arguments.quick, _say)
         for contender in field.contenders:
             answers.check(contender, servers.token_key)
     # What is quiet before need not stay so.

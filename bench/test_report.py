@@ -72,7 +72,8 @@ def whole():
         for number, nginx in ((1, 10.0), (2, 20.0)):
             rounds.append(measurement(number, NGINX, workload, proxy=nginx))
             rounds.append(measurement(number, CHECKING, workload, proxy=1.6 * nginx, database=nginx))
-            rounds.append(measurement(number, DJANGO, workload, proxy=10 * nginx, database=5 * nginx, python=89 * nginx))
+            of_django = {"proxy": 10 * nginx, "database": 5 * nginx, "python": 89 * nginx}
+            rounds.append(measurement(number, DJANGO, workload, **of_django))
     return record(rounds)
 
 
