@@ -57,7 +57,8 @@ def wrk(servers, contender, connections, seconds, exponent=UNEVEN):
 
 def started_wrk(servers, contender, connections, seconds, exponent=UNEVEN):
     """The same, under way."""
-    command = [servers.programs.wrk, "-t", min(len(servers.around), connections), "-c", connections, "-d", f"{seconds}s", "--timeout", "10s"]
+    command = [servers.programs.wrk, "-t", min(len(servers.around), connections), "-c", connections]
+    command += ["-d", f"{seconds}s", "--timeout", "10s"]
     command += ["-s", SCRIPT, _url(contender), "--", _key_file(servers, contender), exponent]
     pipe = subprocess.PIPE
     command = pinned(servers.around, command)

@@ -85,6 +85,9 @@ def start(servers: Servers, _quick):
     def gateway(name, server, path, expected, database=None, **more):
         return row(f"gateway, {name}", server, path, expected, proxy=server, database=database, **more)
 
+    def python(name, server, path, expected, **more):
+        return row(name, server, path, expected, database=postgres.server, slow=True, **more)
+
     def running(name, database, **settings):
         return programs.gateway(servers, name, behind, database, **settings)
 
@@ -117,12 +120,9 @@ def start(servers: Servers, _quick):
         gateway("SQLite, write", on_sqlite, "/write", logged_in, keys=written, writes=True),
         gateway("PostgreSQL, write", on_postgres, "/write", logged_in, database, keys=written, writes=True),
         row("Apache, mod_session_dbd", apache, "/", _pairs, proxy=apache, database=database, keys=read),
-        row("Starlette, async-django-session", starlette, "/", _read_itself, database=database,
-            python=starlette, keys=read, slow=True),
-        row("nginx, auth_request to Django", asking, "/", _named, proxy=asking, database=database,
-            python=django, keys=read, slow=True),
-        row("Django, write", django, "/write", _read_itself, database=database, python=django, keys=saved,
-            writes=True, slow=True),
+        python("Starlette, async-django-session", starlette, "/", _read_itself, python=starlette, keys=read),
+        python("nginx, auth_request to Django", asking, "/", _named, proxy=asking, python=django, keys=read),
+        python("Django, write", django, "/write", _read_itself, python=django, keys=saved, writes=True),
     ]
     return Field(contenders, behind, postgres, sqlite)
 

@@ -83,7 +83,8 @@ def fill_for_others(postgres, sessions, secret_key):
     lines = ["CREATE SCHEMA legacy;"]
     lines += [django_rows.SESSION_TABLE.format(name="legacy.django_session", datetime="timestamp with time zone")]
     legacy = (
-        (row.key, django_rows.legacy_data(row.contents, secret_key), row.expire_date.isoformat()) for row in sessions
+        (row.key, django_rows.legacy_data(row.contents, secret_key), row.expire_date.isoformat())
+        for row in sessions
     )
     lines += _copy("legacy.django_session", legacy)
     # The table of Apache's documentation. Apache's sessions are pairs.

@@ -27,9 +27,7 @@ CREATE TABLE {name} (
 # Named as Django's migrations name it; behind the rows, because that is faster.
 INDEX = "CREATE INDEX django_session_expire_date_a5c62663 ON {name} (expire_date);"
 # With PostgreSQL Django makes another one, for LIKE.
-LIKE_INDEX = (
-    "CREATE INDEX django_session_session_key_c0390e0f_like ON {name} (session_key varchar_pattern_ops);"
-)
+LIKE_INDEX = "CREATE INDEX django_session_session_key_c0390e0f_like ON {name} (session_key varchar_pattern_ops);"
 
 USER_TABLES = """
 CREATE TABLE auth_user (

@@ -74,38 +74,45 @@ def _table(record, workload):
         "| | proxy | ÷ nginx | database | Python | sum | ÷ nginx | requests/s | p50 | p99 | p99.9 | MiB | rounds |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
+    rows = (_row(record, workload, name) for name in record["contenders"])
+    return "\n".join([*lines, *filter(None, rows)])
+
+
+def _row(record, workload, name):
+    def of(figure):
+        return figures.of(record, workload, name, figure)
+
+    def median(figure, form):
+        of_what = figures.spread(of(figure).values())
+        return f"{of_what[0]:{form}}" if of_what else "–"
+
+    def whole(figure, form):
+        return figures.text(figures.spread(of(figure).values()), form)
+
+    def divided(*what):
+        own = of(lambda row: cost(row, *what))
+        return figures.text(figures.spread(figures.ratios(own, nginx)), ".2f")
+
     nginx = figures.of(record, workload, NGINX, cost)
-    for name in record["contenders"]:
-
-        def of(figure):
-            return figures.of(record, workload, name, figure)
-
-        def median(figure, form):
-            of_what = figures.spread(of(figure).values())
-            return f"{of_what[0]:{form}}" if of_what else "–"
-
-        def divided(*what):
-            return figures.text(figures.spread(figures.ratios(of(lambda row: cost(row, *what)), nginx)), ".2f")
-
-        speed = of(lambda row: row["requests_per_second"])
-        if not speed:
-            continue
-        cells = [
-            median(lambda row: cost(row, "proxy"), ".1f"),
-            divided("proxy"),
-            median(lambda row: cost(row, "database"), ".1f"),
-            median(lambda row: cost(row, "python"), ",.0f"),
-            median(cost, ",.1f"),
-            divided(),
-            figures.text(figures.spread(speed.values()), ",.0f"),
-            median(lambda row: row["p50_ms"], ",.2f"),
-            figures.text(figures.spread(of(lambda row: row["p99_ms"]).values()), ",.2f"),
-            median(lambda row: row["p999_ms"], ",.2f"),
-            median(lambda row: row["memory_kib"] / 1024 if "memory_kib" in row else None, ".1f"),
-            str(len(speed)),
-        ]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    speed = of(lambda row: row["requests_per_second"])
+    if not speed:
+        return None
+    cells = [
+        name,
+        median(lambda row: cost(row, "proxy"), ".1f"),
+        divided("proxy"),
+        median(lambda row: cost(row, "database"), ".1f"),
+        median(lambda row: cost(row, "python"), ",.0f"),
+        median(cost, ",.1f"),
+        divided(),
+        whole(lambda row: row["requests_per_second"], ",.0f"),
+        median(lambda row: row["p50_ms"], ",.2f"),
+        whole(lambda row: row["p99_ms"], ",.2f"),
+        median(lambda row: row["p999_ms"], ",.2f"),
+        median(lambda row: row["memory_kib"] / 1024 if "memory_kib" in row else None, ".1f"),
+        str(len(speed)),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def _half_rate(half):
@@ -164,7 +171,9 @@ def _notes(record):
     ]
     for name in record["contenders"]:
         own = [row for row in rows if row["contender"] == name]
-        refused, unanswered, total = (sum(row[what] for row in own) for what in ("not_200", "unanswered", "requests"))
+        refused, unanswered, total = (
+            sum(row[what] for row in own) for what in ("not_200", "unanswered", "requests")
+        )
         if refused or unanswered:
             notes.append(f"{name}: {refused:,} of {total:,} answers were not 200, {unanswered:,} never came.")
     if "connections_each" in record:
