@@ -9,6 +9,7 @@ import time
 import clients
 import programs
 from contenders import Contender
+from servers import Failed
 
 CONNECTIONS = 8_000
 # So many seconds its memory may take to come back: the gateway's, of whom it is asked, and others'.
@@ -87,7 +88,7 @@ def _ask(contender, connection):
     while not answer.endswith(b'{"ok":true}'):
         more = connection.recv(65536)
         if not more:
-            raise ConnectionError(f"{contender.name} closed a connection after {answer!r}")
+            raise Failed(f"{contender.name} closed a connection after {answer!r}")
         answer += more
 
 

@@ -106,12 +106,12 @@ def _others(record):
 
 
 def _same_cost(record):
-    """A table costs what the smallest one costs."""
-    workload, smallest = record["workloads"][0], record["contenders"][1]
-    below = figures.of(record, workload, smallest, cost)
-    for name in record["contenders"][2:]:
-        ratio = figures.spread(figures.ratios(figures.of(record, workload, name, cost), below))
-        words = f"{name} ÷ {smallest}"
+    """The largest table costs what the smaller ones cost."""
+    workload, (_, *smaller, largest) = record["workloads"][0], record["contenders"]
+    above = figures.of(record, workload, largest, cost)
+    for name in smaller:
+        ratio = figures.spread(figures.ratios(above, figures.of(record, workload, name, cost)))
+        words = f"{largest} ÷ {name}"
         yield Judged(words, f"at most {GROWTH}", [figures.text(ratio, ".2f")], ratio[0] <= GROWTH)
 
 

@@ -130,6 +130,25 @@ class Targets(unittest.TestCase):
         self.assertEqual([one.met for one in targets.judge(made)][-3:], [True, False, True])
         self.assertIn("12.50", report.markdown(made, None))
 
+    def test_tables_are_judged_by_the_largest(self):
+        rounds = [measurement(1, NGINX, proxy=10.0)]
+        rounds += [
+            measurement(1, name, proxy=30.0, database=db) for name, db in (("1", 10.0), ("2", 5.0), ("3", 15.0))
+        ]
+        judged = targets.judge(record(rounds, kind="tables"))
+        self.assertEqual([one.measured for one in judged], [["1.12"], ["1.29"]])
+        self.assertEqual([one.met for one in judged], [True, False])
+
+    def test_sizes_may_cost_in_proportion(self):
+        costs = zip(("0", "1", "2"), (10.0, 20.0, 70.0), strict=True)
+        rounds = [measurement(1, NGINX, proxy=10.0), *(measurement(1, name, proxy=us) for name, us in costs)]
+        made = record(rounds, kind="sizes", bytes=[0, 10 * 1024, 60 * 1024])
+        self.assertEqual(
+            [(one.measured, one.met) for one in targets.judge(made)], [(["1.00 (1.00 and 1.00 µs)"], True)]
+        )
+        made["rounds"][-1]["cpu_us"]["proxy"] = 120.0
+        self.assertFalse(targets.judge(made)[0].met)
+
 
 class Report(unittest.TestCase):
     def test_the_table_has_every_row_and_the_targets(self):
