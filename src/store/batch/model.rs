@@ -252,7 +252,7 @@ fn let_go(waiting: &mut Vec<oneshot::Sender<()>>, place: usize) {
 /// Lets every task run until all of them wait for the test.
 async fn settle() {
     for _ in 0..16 {
-        tokio::task::yield_now().await;
+        yield_now().await;
     }
 }
 
