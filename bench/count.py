@@ -16,7 +16,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import databases
 import django_rows
+import programs
 from servers import Failed, Servers
 
 ROOT = Path(__file__).parent.parent
@@ -249,17 +251,19 @@ class Watched:
         )
         wrapper.chmod(0o755)
         self._programs.gateway = wrapper
-        rows = list(django_rows.sessions(SESSIONS, servers.secret_key))
-        self._keys = [row[0] for row in rows[:2]]
-        upstream = servers.upstream()
+        sessions = list(django_rows.sessions(SESSIONS, servers.secret_key))
+        self._keys = [session.key for session in sessions[:2]]
+        upstream = programs.upstream(servers)
         needed = {path.gateway for path in self._paths}
-        database = servers.sqlite(rows) if "sqlite" in needed else None
-        postgres = servers.postgres(rows)[1] if needed & {"postgres", "stale"} else None
+        addresses = {"sqlite": databases.sqlite(servers, sessions) if "sqlite" in needed else None}
+        if needed & {"postgres", "stale"}:
+            postgres = databases.Postgres(servers)
+            databases.fill(postgres, sessions)
+            postgres.tidy()
+            addresses |= {"postgres": postgres.address, "stale": postgres.address}
         for name in sorted(needed):
-            address = database if name == "sqlite" else postgres
-            staleness = "1s" if name == "stale" else "0s"
-            log = "info,access=off"
-            self._gateways[name] = servers.gateway(f"gateway-{name}", upstream, address, log, staleness)
+            settings = {"verify": "user", "max_staleness": "1s" if name == "stale" else "0s"}
+            self._gateways[name] = programs.gateway(servers, name, upstream, addresses[name], **settings)
 
     def _tell(self, gateway, command):
         """A command to callgrind, which has been carried out afterwards."""
