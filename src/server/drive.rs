@@ -103,7 +103,8 @@ where
         };
         (guard, service) = (parts.io.into_inner(), parts.service);
         // A part of the next head may have come with the last request.
-        guard.unread(parts.read_buf);
+        guard.unread(&parts.read_buf);
+        drop(parts.read_buf);
         tracing::debug!("an idle connection was set aside");
         if let Some(overdue) = wait(&guard, &mut watch).await {
             return Ended::Overdue(overdue);

@@ -79,9 +79,10 @@ impl Guard {
         }
     }
 
-    /// Gives bytes back that belong to who reads next.
-    pub fn unread(&mut self, bytes: Bytes) {
-        self.unread = bytes;
+    /// Gives bytes back that belong to who reads next. They are copied: the buffer that they lie in is large, and stays
+    /// as long as the least of it, be it nothing.
+    pub fn unread(&mut self, bytes: &[u8]) {
+        self.unread = Bytes::copy_from_slice(bytes);
     }
 
     /// Ready when there may be something to read, or the end.
