@@ -90,8 +90,6 @@ pub struct Stream {
     timer: Option<Pin<Box<Sleep>>>,
     watch: Option<Arc<Watch>>,
     at_end: Option<AtEnd>,
-    /// What lasts as long as the body does.
-    held: Vec<Box<dyn Send>>,
     /// What may end it before its end.
     cut: Option<Pin<Box<dyn Future<Output = Cut> + Send>>>,
 }
@@ -174,7 +172,6 @@ impl Body {
             timer: None,
             watch: Some(watch.clone()),
             at_end: None,
-            held: Vec::new(),
             cut: None,
         };
         (Self::Stream(Box::new(stream)), Some(watch))
@@ -218,7 +215,6 @@ impl Body {
             timer: None,
             watch: None,
             at_end,
-            held: Vec::new(),
             cut: None,
         }))
     }
@@ -227,13 +223,6 @@ impl Body {
     pub fn end_with(&mut self, cut: impl Future<Output = Cut> + Send + 'static) {
         if let Self::Stream(stream) = self {
             stream.cut = Some(Box::pin(cut));
-        }
-    }
-
-    /// Keeps something until the body has come to its end or is given up. One that is here already has.
-    pub fn hold(&mut self, held: impl Send + 'static) {
-        if let Self::Stream(stream) = self {
-            stream.held.push(Box::new(held));
         }
     }
 }
@@ -380,7 +369,6 @@ impl Stream {
         if let Some(at_end) = self.at_end.take() {
             at_end();
         }
-        self.held.clear();
     }
 
     fn fail(&mut self, error: BodyError) -> BodyError {

@@ -358,7 +358,9 @@ impl Gateway {
         let config = &self.config;
         finish::finish(config, route, &resolution, set_cookie, seen, &mut response);
         self.look_after(route, opener, &resolution, &mut response);
-        response.body_mut().hold(in_flight);
+        if !response.body().is_end_stream() {
+            record.holds(in_flight);
+        }
         Ok((response, None))
     }
 

@@ -15,6 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{
     admit::Admitted,
+    limit::Slot,
     resolve::{Caller, Resolution},
     seen::Seen,
     trace,
@@ -127,6 +128,8 @@ pub struct Record {
     /// How it will be logged.
     format: Option<Format>,
     in_flight: Option<Held>,
+    /// Its places among those that are served at the same time.
+    slots: Option<(Slot, Option<Slot>)>,
     started: Instant,
     version: Version,
     method: Method,
@@ -189,6 +192,7 @@ impl Record {
         Box::new(Self {
             format,
             in_flight: Some(Held::new(&counting.metrics.requests_in_flight)),
+            slots: None,
             started: Instant::now(),
             version: request.version,
             method: request.method.clone(),
@@ -237,6 +241,11 @@ impl Record {
         if self.logs(Field::Server) {
             self.server = Some(answered.server().to_owned());
         }
+    }
+
+    /// The request takes these places until its answer has ended or is given up.
+    pub fn holds(&mut self, slots: (Slot, Option<Slot>)) {
+        self.slots = Some(slots);
     }
 
     /// The request has become a tunnel, which is no request in flight.
@@ -474,8 +483,9 @@ impl HttpBody for Recorded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let Some(record) = &mut self.record else {
+        let Self { body, record } = &mut *self;
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+        let Some(record) = record else {
             return Poll::Ready(frame);
         };
         match &frame {
@@ -484,6 +494,10 @@ impl HttpBody for Recorded {
                 record.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             Some(Err(_)) => {}
+        }
+        if body.is_end_stream() {
+            // What is told is told later: hyper keeps the body until its last byte has left.
+            record.slots = None;
         }
         Poll::Ready(frame)
     }

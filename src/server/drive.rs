@@ -3,7 +3,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -15,13 +15,13 @@ use hyper::{
     service::HttpService,
 };
 use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use tokio::{task::coop::unconstrained, time::timeout};
 
 use super::{
     exchange::{Answer, Streams},
     guard::Guard,
     pace::{Due, Overdue, Pace, Timer},
-    stage::{Stage, Stages},
+    stage::{Coming, Stage, Stages},
 };
 
 /// What ends a connection that its client does not end.
@@ -162,25 +162,22 @@ async fn drive<C: Stoppable>(mut connection: Pin<&mut C>, watch: &mut Watch) -> 
         timer,
         stages,
     } = watch;
-    let mut stopping = false;
-    loop {
-        let both = poll_fn(|cx| {
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                return Poll::Ready(Paused::Ended(Ended::Done(ended)));
-            }
-            match ready!(timer.poll(cx)) {
-                Due::End(why) => Poll::Ready(Paused::Ended(Ended::Overdue(why))),
-                Due::Rest => let_go(connection.as_mut(), pace, cx),
-            }
-        });
-        tokio::select! {
-            paused = both => return paused,
-            () = stages.reached(C::STOPS_AT), if !stopping => {
-                stopping = true;
-                connection.as_mut().stop();
-            }
+    let latest = stages.clone();
+    let reached = pin!(unconstrained(stages.reached(C::STOPS_AT)));
+    let mut stop = Coming::new(reached, latest);
+    poll_fn(|cx| {
+        if stop.has_come(cx) {
+            connection.as_mut().stop();
         }
-    }
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Paused::Ended(Ended::Done(ended)));
+        }
+        match ready!(timer.poll(cx)) {
+            Due::End(why) => Poll::Ready(Paused::Ended(Ended::Overdue(why))),
+            Due::Rest => let_go(connection.as_mut(), pace, cx),
+        }
+    })
+    .await
 }
 
 /// Ends HTTP on a connection, but not the connection. hyper ends at once where, by its own account, nothing is under

@@ -1,5 +1,10 @@
 //! How far a server is on its way to its end, as its connections see it.
 
+use std::{
+    pin::Pin,
+    task::{Context, Waker},
+};
+
 use http::{HeaderValue, Response, StatusCode, header};
 use tokio::sync::watch;
 
@@ -45,9 +50,85 @@ impl Stages {
     }
 }
 
+/// Waits for a stage in a task that is woken far more often for other reasons.
+#[derive(Debug)]
+pub struct Coming<'a, F> {
+    /// `None` when it has come.
+    reached: Option<Pin<&'a mut F>>,
+    latest: Stages,
+    /// Whom `reached` wakes.
+    asker: Option<Waker>,
+}
+
+impl<'a, F: Future<Output = ()>> Coming<'a, F> {
+    /// Waits for `reached`, which is not polled before `latest`, from the same server, has changed. It must never ask
+    /// to be polled again without that (tokio's cooperative budget would).
+    pub fn new(reached: Pin<&'a mut F>, latest: Stages) -> Self {
+        Self {
+            reached: Some(reached),
+            latest,
+            asker: None,
+        }
+    }
+
+    /// Whether it has come; said once.
+    pub fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(reached) = &mut self.reached else {
+            return false;
+        };
+        let is_known = |asker: &Waker| asker.will_wake(cx.waker());
+        // An error means that the server is gone.
+        if self.asker.as_ref().is_some_and(is_known)
+            && matches!(self.latest.0.has_changed(), Ok(false))
+        {
+            return false;
+        }
+        if reached.as_mut().poll(cx).is_pending() {
+            self.asker = Some(cx.waker().clone());
+            return false;
+        }
+        self.reached = None;
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use tokio::task::coop::unconstrained;
+
     use super::*;
+
+    #[test]
+    fn a_stage_that_comes_is_told_once_to_whoever_asks() {
+        let server = watch::Sender::new(Stage::Serving);
+        let mut stages = Stages::of(&server);
+        let latest = stages.clone();
+        let reached = pin!(unconstrained(stages.reached(Stage::Closing)));
+        let mut coming = Coming::new(reached, latest);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(!coming.has_come(&mut cx));
+        assert!(!coming.has_come(&mut cx));
+        server.send_replace(Stage::Leaving);
+        assert!(!coming.has_come(&mut cx));
+        server.send_replace(Stage::Closing);
+        assert!(coming.has_come(&mut cx));
+        assert!(!coming.has_come(&mut cx));
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_the_end() {
+        let server = watch::Sender::new(Stage::Serving);
+        let mut stages = Stages::of(&server);
+        let latest = stages.clone();
+        let reached = pin!(unconstrained(stages.reached(Stage::Ending)));
+        let mut coming = Coming::new(reached, latest);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(!coming.has_come(&mut cx));
+        drop(server);
+        assert!(coming.has_come(&mut cx));
+    }
 
     #[test]
     fn an_answer_says_goodbye_from_the_first_stage_of_the_end_on() {
