@@ -283,11 +283,10 @@ impl Gateway {
         let (body, watch) = Body::request(body, body_limit, route.timeouts.body_progress);
         let token = self.token(route, behind, &resolution)?;
         record.received = watch.clone();
-        record.trace = trace::mark(
-            &mut parts.headers,
-            record.request_id.clone(),
-            record.span.as_ref(),
-        );
+        // The configuration can put one in.
+        let may_be_traced = record.is_traced || !route.request_headers.is_empty();
+        let (id, span) = (record.request_id.clone(), record.span.as_ref());
+        record.trace = trace::mark(&mut parts.headers, id, may_be_traced, span);
         record.forwarded(token.as_ref().and_then(Prepared::sid));
         let forward = Forward {
             upstream,
@@ -496,7 +495,7 @@ impl Gateway {
             .await;
         let outgoing = match arrived {
             Ok(approach) => {
-                trace::mark(&mut parts.headers, id, None);
+                trace::mark(&mut parts.headers, id, true, None);
                 self.outgoing(&mut parts, &approach).map_err(Denied::from)
             }
             Err(denied) => Err(denied),

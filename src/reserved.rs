@@ -34,6 +34,11 @@ impl Reserved {
         in_response(name) || self.is_plain(name)
     }
 
+    /// Whether there are plain headers.
+    pub fn has_plain(&self) -> bool {
+        !self.plain.is_empty()
+    }
+
     fn is_plain(&self, name: &str) -> bool {
         self.plain
             .iter()

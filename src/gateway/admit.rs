@@ -1,7 +1,7 @@
 //! The first station: refuses what two servers could read in two ways, and removes what only the gateway may
 //! say. It never looks at sessions.
 
-mod forwarding;
+pub mod forwarding;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -122,8 +122,10 @@ pub fn admit(
             "its Connection field names a field that belongs to the gateway or to a proxy before it",
         ));
     }
-    for name in scrub(&mut parts.headers, |name| reserved.in_request(name)) {
-        scrubbed.count(spelling(&name));
+    if seen.has(Name::Doubtful) || reserved.has_plain() {
+        for name in scrub(&mut parts.headers, |name| reserved.in_request(name)) {
+            scrubbed.count(spelling(&name));
+        }
     }
     if seen.has(Name::Trailer) {
         parts.headers.remove(header::TRAILER);
@@ -139,11 +141,13 @@ pub fn admit(
     if !trust {
         check_certificate(peer.certificate.as_deref(), &host)?;
     }
-    for name in scrub_forwarding(&mut parts.headers, trust) {
-        scrubbed.count(match spelling(&name) {
-            Scrubbed::Reserved => Scrubbed::Forwarding,
-            other => other,
-        });
+    if seen.has(Name::Doubtful) {
+        for name in scrub_forwarding(&mut parts.headers, trust) {
+            scrubbed.count(match spelling(&name) {
+                Scrubbed::Reserved => Scrubbed::Forwarding,
+                other => other,
+            });
+        }
     }
     let client = if trust {
         client_of(&parts.headers, address, trusted)
@@ -278,7 +282,8 @@ fn host(parts: &Parts) -> Result<(Option<HeaderValue>, String), Refusal> {
 fn host_of(field: &HeaderValue) -> Option<String> {
     let routed = |host: &str| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let text = field.to_str().ok()?;
-    let name = text.split(':').next().unwrap_or_default();
+    let end = text.bytes().position(|byte| byte == b':');
+    let name = &text[..end.unwrap_or(text.len())];
     if is_host(name) && is_port(&text[name.len()..]) {
         return Some(routed(name));
     }
@@ -336,10 +341,16 @@ fn is_host(host: &str) -> bool {
         return address.parse::<std::net::Ipv6Addr>().is_ok();
     }
     let name = host.strip_suffix('.').unwrap_or(host);
-    name.split('.').all(|label| {
-        let is_right = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        !label.is_empty() && label.bytes().all(is_right)
-    })
+    let mut previous = b'.';
+    let is_right = |byte| {
+        let after_dot = previous == b'.';
+        previous = byte;
+        match byte {
+            b'.' => !after_dot,
+            _ => byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_',
+        }
+    };
+    name.bytes().all(is_right) && previous != b'.'
 }
 
 /// Nothing, or a colon and a number.

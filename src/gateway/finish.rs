@@ -27,7 +27,9 @@ pub fn finish(
     let headers = response.headers_mut();
     // An upstream that nominates one of our names only loses it, as it would anyway.
     fields::strip_hop_by_hop(headers, seen, reserved::in_response);
-    fields::scrub(headers, reserved::in_response);
+    if seen.has(Name::Doubtful) {
+        fields::scrub(headers, reserved::in_response);
+    }
     if seen.has(Name::Trailer) {
         fields::scrub_trailer(headers);
     }

@@ -17,7 +17,7 @@ use super::{
     admit::Admitted,
     limit::Slot,
     resolve::{Caller, Resolution},
-    seen::Seen,
+    seen::{Name, Seen},
     trace,
 };
 use crate::{
@@ -148,6 +148,8 @@ pub struct Record {
     user: Option<String>,
     /// The name of this request.
     pub request_id: HeaderValue,
+    /// Whether it came with a trace context, valid or not; not logged.
+    pub is_traced: bool,
     /// The id of the trace that it belongs to.
     pub trace: Option<String>,
     /// What is told of it to a collector of traces.
@@ -205,6 +207,7 @@ impl Record {
             sid: None,
             user: None,
             request_id,
+            is_traced: seen.has(Name::Traceparent) || seen.has(Name::Tracestate),
             trace: None,
             span: Span::begin(trace::parent(&request.headers, seen)),
             user_agent: field(Field::UserAgent, header::USER_AGENT),

@@ -66,19 +66,26 @@ impl Refusal {
 /// What of a request shapes a refusal of it. Kept as it came: few requests are refused.
 #[derive(Debug, Default)]
 pub struct Asked {
-    accept: Vec<HeaderValue>,
+    /// The first `Accept`, and the others, which nearly nobody sends.
+    accept: Option<HeaderValue>,
+    more: Vec<HeaderValue>,
     request_id: Option<HeaderValue>,
 }
 
 impl Asked {
     /// Keeps `Accept`, and the id of the request, which refusals name.
     pub fn new(headers: &HeaderMap, seen: Seen, request_id: HeaderValue) -> Self {
-        let accept = seen.has(Name::Accept);
-        let accept = accept.then(|| headers.get_all(header::ACCEPT).iter().cloned());
-        Self {
-            accept: accept.into_iter().flatten().collect(),
+        let mut asked = Self {
+            accept: None,
+            more: Vec::new(),
             request_id: Some(request_id),
+        };
+        if seen.has(Name::Accept) {
+            let mut accept = headers.get_all(header::ACCEPT).iter();
+            asked.accept = accept.next().cloned();
+            asked.more.extend(accept.cloned());
         }
+        asked
     }
 
     /// An id has only letters, digits and a few signs that are nothing special in HTML or JSON.
@@ -91,7 +98,7 @@ impl Asked {
 pub fn refusal(refusal: &Refusal, asked: &Asked, issuer: &str) -> Response<Body> {
     let code = refusal.code;
     let status = code.status();
-    let (kind, text) = if prefers_html(&asked.accept) {
+    let (kind, text) = if prefers_html(asked.accept.iter().chain(&asked.more)) {
         ("text/html; charset=utf-8", page(refusal, asked))
     } else {
         ("application/problem+json", problem(refusal, asked))

@@ -3,6 +3,8 @@
 
 use http::HeaderMap;
 
+use super::admit::forwarding::is_doubtful;
+
 /// A field that the trip looks for, whether it is to be read or to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
@@ -12,6 +14,8 @@ pub enum Name {
     Connection,
     /// `Content-Length`.
     ContentLength,
+    /// One that may be a reserved name, or what only proxies may say, in any spelling: see [`is_doubtful`].
+    Doubtful,
     /// `Expect`.
     Expect,
     /// `HTTP2-Settings`.
@@ -57,8 +61,12 @@ pub struct Seen(u32);
 impl Seen {
     /// Walks over the names.
     pub fn of(headers: &HeaderMap) -> Self {
-        let names = headers.keys().filter_map(|name| named(name.as_str()));
-        names.fold(Self::default(), |seen, name| Self(seen.0 | bit(name)))
+        let bits = headers.keys().map(|name| {
+            let name = name.as_str();
+            let doubtful = u32::from(is_doubtful(name)) << Name::Doubtful as u32;
+            named(name).map_or(0, bit) | doubtful
+        });
+        Self(bits.fold(0, |seen, bits| seen | bits))
     }
 
     /// Whether there is a field of this name.
@@ -137,8 +145,10 @@ mod tests {
             headers.append("x-other", HeaderValue::from_static("1"));
             assert_eq!(Seen::of(&headers), Seen::default());
             let spelt = HeaderName::from_bytes(spelt.as_bytes()).unwrap();
-            headers.append(spelt, HeaderValue::from_static("1"));
+            headers.append(&spelt, HeaderValue::from_static("1"));
             let seen = Seen::of(&headers);
+            let is_doubtful = is_doubtful(spelt.as_str());
+            assert_eq!(seen.has(Name::Doubtful), is_doubtful, "{name:?}");
             for (_, other) in NAMES {
                 assert_eq!(seen.has(other), other == name, "{name:?} {other:?}");
             }

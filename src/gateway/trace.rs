@@ -37,7 +37,8 @@ pub fn request_id(
 fn new_id() -> HeaderValue {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = [0; 32];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(rand::random::<[u8; 16]>()) {
+    let id = rand::random::<u128>().to_be_bytes();
+    for (pair, byte) in text.chunks_exact_mut(2).zip(id) {
         let digits = [byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]);
         pair.copy_from_slice(&digits);
     }
@@ -52,13 +53,15 @@ fn is_id(id: &[u8]) -> bool {
 }
 
 /// Puts the id into a request on its way to the upstream, and looks at its trace context: see [`context`]. With a span
-/// of its own the gateway is the upstream's parent.
-pub fn mark(headers: &mut HeaderMap, id: HeaderValue, span: Option<&Span>) -> Option<String> {
+/// of its own the gateway is the upstream's parent. `may_be_traced`: there may be one.
+pub fn mark(
+    headers: &mut HeaderMap,
+    id: HeaderValue,
+    may_be_traced: bool,
+    span: Option<&Span>,
+) -> Option<String> {
     headers.insert(X_REQUEST_ID, id);
-    // Walked again, because the configuration may have changed them.
-    let seen = Seen::of(headers);
-    let is_traced = seen.has(Name::Traceparent) || seen.has(Name::Tracestate);
-    let trace = is_traced.then(|| context(headers)).flatten();
+    let trace = may_be_traced.then(|| context(headers)).flatten();
     let Some(span) = span else {
         return trace;
     };

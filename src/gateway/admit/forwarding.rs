@@ -11,7 +11,11 @@ use super::{
     },
     Peer,
 };
-use crate::{config::Trusted, reserved::folds_to, telemetry::metrics::Scrubbed};
+use crate::{
+    config::Trusted,
+    reserved::{self, folds_to},
+    telemetry::metrics::Scrubbed,
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -65,12 +69,20 @@ pub fn spelling(name: &HeaderName) -> Scrubbed {
     }
 }
 
-/// For each first letter the lengths of the names above that have it, as bits.
+/// For each first letter the lengths of the names above, and of the gateway's own, that have it, as bits.
 const LENGTHS: [u64; 26] = {
     let mut lengths = [0; 26];
     note(&mut lengths, &TOLD_BY_PROXIES);
     note(&mut lengths, &NEVER_FOLDED);
     note(&mut lengths, &NEVER_PASSED);
+    note(
+        &mut lengths,
+        &[
+            reserved::X_SESSION,
+            reserved::X_SESSION_SET,
+            reserved::X_GATEWAY_ERROR,
+        ],
+    );
     lengths
 };
 
@@ -83,22 +95,22 @@ const fn note(lengths: &mut [u64; 26], names: &[&str]) {
     }
 }
 
-/// Whether it takes a closer look to know that a name is none of those above in any spelling: folding changes neither
-/// the length nor the first letter.
-fn may_be_meant(name: &str) -> bool {
-    let first = name.as_bytes().first().map(u8::to_ascii_lowercase);
+/// Whether it takes a closer look to know that a lower-case name is none of those above, nor one that is the gateway's,
+/// in any spelling: folding changes neither letters nor the length.
+pub fn is_doubtful(name: &str) -> bool {
+    let first = name.as_bytes().first();
     let lengths = first.and_then(|first| LENGTHS.get(usize::from(first.wrapping_sub(b'a'))));
-    lengths.is_some_and(|lengths| name.len() < 64 && lengths & (1 << name.len()) != 0)
-        || (first == Some(b'x') && name.len() >= FORWARDED_PREFIX.len())
+    let is_listed = lengths.is_some_and(|lengths| {
+        name.len() < 64 && lengths & (1 << name.len()) != 0 && !NEVER_FOLDED.contains(&name)
+    });
+    is_listed
+        || matches!(name.as_bytes(), [b'x', _, b'f', b'o', ..] if name.len() >= FORWARDED_PREFIX.len())
 }
 
 /// Removes what only proxies may say, where the peer is none that is trusted, and every other spelling of it. Gives the
 /// names.
 pub fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) -> Vec<HeaderName> {
     scrub(headers, |name| {
-        if !may_be_meant(name) || NEVER_FOLDED.contains(&name) {
-            return false;
-        }
         if let Some(start) = name.get(..FORWARDED_PREFIX.len())
             && folds_to(start, FORWARDED_PREFIX)
         {
@@ -109,7 +121,9 @@ pub fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) -> Vec<HeaderName>
             return !trust || name != *told;
         }
         NEVER_PASSED.iter().any(|told| folds_to(name, told))
-            || NEVER_FOLDED.iter().any(|own| folds_to(name, own))
+            || NEVER_FOLDED
+                .iter()
+                .any(|own| name != *own && folds_to(name, own))
     })
 }
 
@@ -217,21 +231,40 @@ mod tests {
 
     #[test]
     fn no_spelling_of_a_name_escapes_the_first_look() {
-        let names = TOLD_BY_PROXIES.iter().chain(&NEVER_FOLDED);
-        let names = names.chain(&NEVER_PASSED).copied();
-        for name in names.chain(["x-forwarded-", "x-forwarded-prefix"]) {
+        let own = [
+            reserved::X_SESSION,
+            reserved::X_SESSION_SET,
+            reserved::X_GATEWAY_ERROR,
+            FORWARDED_PREFIX,
+            "x-forwarded-prefix",
+        ];
+        let names = TOLD_BY_PROXIES.iter().chain(&NEVER_PASSED).chain(&own);
+        for name in names {
             for spelling in [
-                name.to_owned(),
-                name.to_uppercase(),
+                name.replace('-', "-"),
                 name.replace('-', "_"),
                 name.replace('-', "."),
             ] {
-                assert!(may_be_meant(&spelling), "{spelling}");
+                assert!(is_doubtful(&spelling), "{spelling}");
             }
         }
-        for other in ["", "-", "_", "accept", "user-agent", "é", "x-scheme-x"] {
-            assert!(!may_be_meant(other), "{other}");
+        for name in NEVER_FOLDED {
+            assert!(!is_doubtful(name), "{name}");
+            let other = name.replace('-', "_");
+            assert!(other == name || is_doubtful(&other), "{other}");
         }
-        assert!(!may_be_meant(&"c".repeat(64)));
+        for other in [
+            "",
+            "-",
+            "_",
+            "accept",
+            "user-agent",
+            "é",
+            "x-frame",
+            "x-scheme-x",
+        ] {
+            assert!(!is_doubtful(other), "{other}");
+        }
+        assert!(!is_doubtful(&"c".repeat(64)));
     }
 }
