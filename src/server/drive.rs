@@ -166,10 +166,13 @@ async fn drive<C: Stoppable>(mut connection: Pin<&mut C>, watch: &mut Watch) -> 
     let reached = pin!(unconstrained(stages.reached(C::STOPS_AT)));
     let mut stop = Coming::new(reached, latest);
     poll_fn(|cx| {
-        if stop.has_come(cx) {
+        let mut polled = connection.as_mut().poll(cx);
+        // After what has come already.
+        if polled.is_pending() && stop.has_come(cx) {
             connection.as_mut().stop();
+            polled = connection.as_mut().poll(cx);
         }
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+        if let Poll::Ready(ended) = polled {
             return Poll::Ready(Paused::Ended(Ended::Done(ended)));
         }
         match ready!(timer.poll(cx)) {
