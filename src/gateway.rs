@@ -1,6 +1,7 @@
 //! The trip of a request: admit, route, resolve, authorize, inject, forward, persist, respond.
 
 mod admit;
+mod alarm;
 mod authorize;
 mod cache;
 mod current;
@@ -292,6 +293,7 @@ impl Gateway {
             upstream,
             timeouts: &route.timeouts,
             own_host: *own_host,
+            alarm: &peer.alarm,
             affinity: Affinity {
                 sid: token.as_ref().and_then(Prepared::sid),
                 client,

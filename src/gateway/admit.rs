@@ -11,6 +11,7 @@ use self::forwarding::{
     client_of, is_told_by_proxies, scrub_forwarding, spelling, spelt, tell_forwarding,
 };
 use super::{
+    alarm::Alarm,
     fields::{is_chunked, scrub, strip_hop_by_hop},
     respond::Refusal,
     seen::{Name, Seen},
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// Who has opened the connection on which a request came.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Peer {
     /// Its address, or the one that a PROXY protocol header tells; `None` is a Unix socket's.
     pub address: Option<IpAddr>,
@@ -38,6 +39,8 @@ pub struct Peer {
     pub redirect: Option<u16>,
     /// The address as `X-Forwarded-For` has it.
     spelt: Option<HeaderValue>,
+    /// What its requests wait with.
+    pub(super) alarm: Alarm,
 }
 
 impl Peer {
@@ -49,6 +52,7 @@ impl Peer {
             certificate: None,
             redirect,
             spelt: address.and_then(spelt),
+            alarm: Alarm::default(),
         }
     }
 }

@@ -1,11 +1,16 @@
 //! Sends the request to a server of the upstream. Never repeats what may have happened.
 
-use std::{future::Future, pin::pin, sync::Arc};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::{Poll, ready},
+};
 
 use http::{HeaderMap, HeaderValue, Request, Response, header};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use super::{admit, fields::is_chunked, respond::Refusal, tunnel::Handshake};
+use super::{admit, alarm::Alarm, fields::is_chunked, respond::Refusal, tunnel::Handshake};
 use crate::{
     body::{Body, Watch},
     config::Timeouts,
@@ -21,6 +26,8 @@ pub struct Forward<'a> {
     pub timeouts: &'a Timeouts,
     /// The server's own name goes out as Host.
     pub own_host: bool,
+    /// What the time for an answer is taken with.
+    pub alarm: &'a Alarm,
     /// Whose request it is.
     pub affinity: Affinity<'a>,
     /// The request's body seen from beside it.
@@ -114,25 +121,25 @@ impl Forward<'_> {
     async fn in_time<T>(&self, sending: impl Future<Output = T>) -> Option<T> {
         let limit = self.timeouts.response_head;
         let mut sending = pin!(sending);
-        let started = Instant::now();
-        loop {
-            let last = self
-                .watch
-                .as_ref()
-                .map_or(started, |watch| watch.last_moved());
-            tokio::select! {
-                biased;
-                sent = &mut sending => return Some(sent),
-                () = sleep_until(last + limit) => {}
+        let last_moved = || self.watch.as_ref().map(|watch| watch.last_moved());
+        let mut last = last_moved().unwrap_or_else(Instant::now);
+        let mut wait = self.alarm.wait(last + limit);
+        poll_fn(|cx| {
+            if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+                return Poll::Ready(Some(sent));
             }
-            let moved = self
-                .watch
-                .as_ref()
-                .is_some_and(|watch| watch.last_moved() > last);
-            if !moved {
-                return None;
+            loop {
+                ready!(wait.poll(cx));
+                match last_moved().filter(|moved| *moved > last) {
+                    None => return Poll::Ready(None),
+                    Some(moved) => {
+                        last = moved;
+                        wait.put_off(last + limit);
+                    }
+                }
             }
-        }
+        })
+        .await
     }
 
     fn unreachable(&self, why: &str) -> Refusal {
