@@ -15,6 +15,7 @@ mod persist;
 mod plain;
 mod recheck;
 mod record;
+mod recorded;
 mod resolve;
 mod respond;
 mod route;
@@ -33,7 +34,6 @@ use self::{
     admit::Admitted,
     authorize::Denied,
     cache::Personal,
-    explain::{Explanation, Notes},
     forward::Forward,
     inject::{Injector, Prepared},
     limit::Limits,
@@ -48,7 +48,7 @@ use self::{
 pub use self::{
     admit::Peer,
     current::{Current, Reload, Reloads},
-    record::Recorded,
+    recorded::Recorded,
     tunnel::{Ending, Kept, Tunnels},
 };
 use crate::{
@@ -475,55 +475,6 @@ impl Gateway {
             resolution,
             handshake,
         })
-    }
-
-    /// What would become of a request without a body: goes as far as its upstream, and does not call it. `user` is
-    /// the primary key of a user as whom the visitor would be logged in, whatever cookie the request has.
-    pub async fn explain(&self, mut parts: Parts, peer: Peer, user: Option<&str>) -> Explanation {
-        let sessions = &self.sessions;
-        let seen = Seen::of(&parts.headers);
-        let id = trace::request_id(&parts.headers, seen, || self.trusts(&peer));
-        let imagined = user.and_then(|user| Some((SessionKey::random().ok()?, user)));
-        if let Some((key, _)) = &imagined {
-            explain::add_cookie(&self.config.django.cookie, key, &mut parts.headers);
-        }
-        let open = |key, had_cookie| match imagined {
-            Some((own, user)) if key == Some(own) => sessions.of_user(own, user),
-            _ => sessions.of_cookie(key, had_cookie),
-        };
-        let mut notes = Notes::new(sessions, &self.table, &self.config);
-        let arrived = self
-            .approach(&mut parts, &peer, open, None, &mut notes)
-            .await;
-        let outgoing = match arrived {
-            Ok(approach) => {
-                trace::mark(&mut parts.headers, id, true, None);
-                self.outgoing(&mut parts, &approach).map_err(Denied::from)
-            }
-            Err(denied) => Err(denied),
-        };
-        notes.explanation(outgoing).await
-    }
-
-    /// The request that would be sent, and its fields before the gateway has added its own.
-    fn outgoing(
-        &self,
-        parts: &mut Parts,
-        approach: &Approach<'_>,
-    ) -> Result<(Request<Body>, header::HeaderMap), Refusal> {
-        let Approach {
-            route,
-            behind,
-            resolution,
-            ..
-        } = approach;
-        let mut request = request_of(parts, Body::Empty);
-        forward::name_server(&mut request, behind.own_host, behind.upstream.host());
-        let without = request.headers().clone();
-        if let Some(token) = self.token(route, behind, resolution)? {
-            token.inject(&mut request);
-        }
-        Ok((request, without))
     }
 
     /// The token for the upstream, if it gets one.

@@ -4,16 +4,21 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
-use http::{HeaderMap, HeaderValue, Method, Request, header};
+use http::{HeaderMap, HeaderValue, Method, Request, header, request::Parts};
 
 pub use super::route::Verdict;
 use super::{
-    admit::Admitted,
+    Approach, Gateway,
+    admit::{Admitted, Peer},
     authorize::Denied,
+    forward,
     record::Witness,
+    request_of,
     resolve::{Caller, Resolution},
     respond::Refusal,
     route::Table,
+    seen::Seen,
+    trace,
 };
 use crate::{
     body::Body,
@@ -23,6 +28,57 @@ use crate::{
     session::{Session, SessionKey},
     sessions::{Known, LoginState, Sessions},
 };
+
+impl Gateway {
+    /// What would become of a request without a body: goes as far as its upstream, and does not call it. `user` is
+    /// the primary key of a user as whom the visitor would be logged in, whatever cookie the request has.
+    pub async fn explain(&self, mut parts: Parts, peer: Peer, user: Option<&str>) -> Explanation {
+        let sessions = &self.sessions;
+        let seen = Seen::of(&parts.headers);
+        let id = trace::request_id(&parts.headers, seen, || self.trusts(&peer));
+        let imagined = user.and_then(|user| Some((SessionKey::random().ok()?, user)));
+        if let Some((key, _)) = &imagined {
+            add_cookie(&self.config.django.cookie, key, &mut parts.headers);
+        }
+        let open = |key, had_cookie| match imagined {
+            Some((own, user)) if key == Some(own) => sessions.of_user(own, user),
+            _ => sessions.of_cookie(key, had_cookie),
+        };
+        let mut notes = Notes::new(sessions, &self.table, &self.config);
+        let arrived = self
+            .approach(&mut parts, &peer, open, None, &mut notes)
+            .await;
+        let outgoing = match arrived {
+            Ok(approach) => {
+                trace::mark(&mut parts.headers, id, true, None);
+                self.outgoing(&mut parts, &approach).map_err(Denied::from)
+            }
+            Err(denied) => Err(denied),
+        };
+        notes.explanation(outgoing).await
+    }
+
+    /// The request that would be sent, and its fields before the gateway has added its own.
+    fn outgoing(
+        &self,
+        parts: &mut Parts,
+        approach: &Approach<'_>,
+    ) -> Result<(Request<Body>, HeaderMap), Refusal> {
+        let Approach {
+            route,
+            behind,
+            resolution,
+            ..
+        } = approach;
+        let mut request = request_of(parts, Body::Empty);
+        forward::name_server(&mut request, behind.own_host, behind.upstream.host());
+        let without = request.headers().clone();
+        if let Some(token) = self.token(route, behind, resolution)? {
+            token.inject(&mut request);
+        }
+        Ok((request, without))
+    }
+}
 
 /// What would become of a request. It holds session data: it is printed by whoever decides what may be seen.
 pub struct Explanation {

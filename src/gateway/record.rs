@@ -3,15 +3,11 @@
 
 use std::{
     net::IpAddr,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::{
     admit::Admitted,
@@ -21,7 +17,7 @@ use super::{
     trace,
 };
 use crate::{
-    body::{Body, BodyError, Watch},
+    body::Watch,
     config::{Access, Config, Field, Log, Route, SessionMode, Target},
     error::Code,
     telemetry::{
@@ -251,6 +247,21 @@ impl Record {
         self.slots = Some(slots);
     }
 
+    /// The answer has so many more bytes.
+    pub fn sent(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+
+    /// The answer has come to its end.
+    pub fn ended(&mut self) {
+        self.complete = true;
+    }
+
+    /// Others may be served in its place.
+    pub fn frees_places(&mut self) {
+        self.slots = None;
+    }
+
     /// The request has become a tunnel, which is no request in flight.
     pub fn is_tunnel(&mut self) {
         self.in_flight = None;
@@ -389,7 +400,7 @@ fn told(client: Option<IpAddr>) -> String {
 
 impl Record {
     /// By OpenTelemetry's semantic conventions for HTTP servers.
-    fn ended(&self) -> Ended {
+    fn told(&self) -> Ended {
         let route = self.counting.route(self.route);
         let upstream = route.map(|route| route.upstream.as_str());
         let route = route.map(|route| route.name.as_str());
@@ -431,7 +442,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if let Some(span) = self.span.take() {
-            span.end(|| self.ended());
+            span.end(|| self.told());
         }
         if self.status.is_none() {
             let route = self.counting.of(self.route);
@@ -445,71 +456,5 @@ impl Drop for Record {
             self.log(&mut line, *field);
         }
         line.send();
-    }
-}
-
-/// The body of an answer, and the record of its request, which ends with it.
-#[derive(Debug)]
-pub struct Recorded {
-    body: Body,
-    record: Option<Box<Record>>,
-}
-
-impl Recorded {
-    /// Keeps the record until the body has ended or is given up.
-    pub fn new(body: Body, record: Box<Record>) -> Self {
-        Self {
-            body,
-            record: Some(record),
-        }
-    }
-
-    /// A body whose record ends elsewhere.
-    pub fn elsewhere(body: Body) -> Self {
-        Self { body, record: None }
-    }
-}
-
-impl Drop for Recorded {
-    fn drop(&mut self) {
-        if let Some(record) = &mut self.record {
-            record.complete |= self.body.is_end_stream();
-        }
-    }
-}
-
-impl HttpBody for Recorded {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { body, record } = &mut *self;
-        let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
-        let Some(record) = record else {
-            return Poll::Ready(frame);
-        };
-        match &frame {
-            None => record.complete = true,
-            Some(Ok(frame)) => {
-                record.sent += frame.data_ref().map_or(0, |data| data.len() as u64);
-            }
-            Some(Err(_)) => {}
-        }
-        if body.is_end_stream() {
-            // What is told is told later: hyper keeps the body until its last byte has left.
-            record.slots = None;
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
