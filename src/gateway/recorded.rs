@@ -16,6 +16,8 @@ use crate::body::{Body, BodyError};
 pub struct Recorded {
     body: Body,
     record: Option<Box<Record>>,
+    /// A body that broke off has an end too.
+    is_broken: bool,
 }
 
 impl Recorded {
@@ -24,21 +26,27 @@ impl Recorded {
         Self {
             body,
             record: Some(record),
+            is_broken: false,
         }
     }
 
     /// A body whose record ends elsewhere.
     pub fn elsewhere(body: Body) -> Self {
-        Self { body, record: None }
+        Self {
+            body,
+            record: None,
+            is_broken: false,
+        }
     }
 }
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        if let Some(record) = &mut self.record {
-            if self.body.is_end_stream() {
-                record.ended();
-            }
+        if let Some(record) = &mut self.record
+            && self.body.is_end_stream()
+            && !self.is_broken
+        {
+            record.ended();
         }
     }
 }
@@ -51,7 +59,11 @@ impl HttpBody for Recorded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { body, record } = &mut *self;
+        let Self {
+            body,
+            record,
+            is_broken,
+        } = &mut *self;
         let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
         let Some(record) = record else {
             return Poll::Ready(frame);
@@ -59,7 +71,7 @@ impl HttpBody for Recorded {
         match &frame {
             None => record.ended(),
             Some(Ok(frame)) => record.sent(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(_)) => {}
+            Some(Err(_)) => *is_broken = true,
         }
         if body.is_end_stream() {
             // Its line is written later: hyper keeps the body until its last byte has left.
