@@ -203,7 +203,7 @@ impl Gateway {
         let id = trace::request_id(&head.headers, seen, || self.trusts(peer));
         let asked = Asked::new(&head.headers, seen, id.clone());
         let counting = self.counting.clone();
-        let mut record = Record::new(head, seen, peer.address, id.clone(), counting);
+        let mut record = Record::new(head, seen, peer, id.clone(), counting);
         let (mut response, tunnel) = match self.trip(head, body, peer, &mut record).await {
             Ok(answer) => answer,
             Err(denied) => (self.answer(denied, &asked, &mut record), None),

@@ -55,6 +55,11 @@ impl Peer {
             alarm: Alarm::default(),
         }
     }
+
+    /// The address as text.
+    pub fn spelt(&self) -> Option<&HeaderValue> {
+        self.spelt.as_ref()
+    }
 }
 
 /// What the request asks for, made unambiguous.

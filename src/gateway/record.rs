@@ -10,7 +10,7 @@ use std::{
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 
 use super::{
-    admit::Admitted,
+    admit::{Admitted, Peer},
     limit::Slot,
     resolve::{Caller, Resolution},
     seen::{Name, Seen},
@@ -131,6 +131,8 @@ pub struct Record {
     method: Method,
     /// The client's address; none behind a Unix socket.
     client: Option<IpAddr>,
+    /// That address as text, where it is the peer's and will be logged.
+    spelt: Option<HeaderValue>,
     /// The host that was routed, where somebody is told.
     host: String,
     /// The resolved path, likewise.
@@ -177,11 +179,12 @@ impl Record {
     pub fn new(
         request: &Parts,
         seen: Seen,
-        peer: Option<IpAddr>,
+        peer: &Peer,
         request_id: HeaderValue,
         counting: Arc<Counting>,
     ) -> Box<Self> {
         let format = counting.format();
+        let spelt = format.and_then(|_| peer.spelt().cloned());
         let field = |field: Field, name: HeaderName| {
             let headers = &request.headers;
             let is_told = format.is_some() && counting.tells(field);
@@ -194,7 +197,8 @@ impl Record {
             started: Instant::now(),
             version: request.version,
             method: request.method.clone(),
-            client: peer,
+            client: peer.address,
+            spelt,
             host: String::new(),
             path: String::new(),
             server: None,
@@ -314,17 +318,23 @@ impl Record {
             Field::Error => return text(self.code.map(Code::as_str)),
             Field::UserAgent => return text(self.user_agent.as_ref().map(shown).as_deref()),
             Field::Referer => return text(self.referer.as_ref().map(without_query).as_deref()),
-            Field::Client => return line.word(name, told(self.client)),
+            Field::Client => {
+                let spelt = self.spelt.as_ref().and_then(|spelt| spelt.to_str().ok());
+                return match spelt {
+                    Some(spelt) => line.word(name, spelt),
+                    None => line.word(name, &told(self.client)),
+                };
+            }
             Field::Protocol => return line.word(name, protocol(self.version)),
             Field::Status => {
                 let status = self.status.map_or(CLIENT_LEFT, |status| status.as_u16());
-                return line.plain(name, status);
+                return line.number(name, status.into());
             }
             Field::Received => {
                 let received = self.received.as_ref().map_or(0, |watch| watch.received());
-                return line.plain(name, received + self.carried);
+                return line.number(name, received + self.carried);
             }
-            Field::Sent => return line.plain(name, self.sent),
+            Field::Sent => return line.number(name, self.sent),
             Field::Aborted => {
                 // hyper does not ask for the body of an answer to HEAD.
                 if self.status.is_some() && !self.complete && self.method != Method::HEAD {
@@ -339,7 +349,7 @@ impl Record {
             Field::WriteUs => self.write_took.map(|period| period.took),
         };
         if let Some(took) = took {
-            line.plain(name, took.as_micros());
+            line.number(name, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         }
     }
 }
@@ -367,6 +377,9 @@ fn protocol(version: Version) -> &'static str {
 
 impl Witness for Record {
     fn admitted(&mut self, admitted: &Admitted) {
+        if self.client.map(|peer| peer.to_canonical()) != admitted.client {
+            self.spelt = None;
+        }
         self.client = admitted.client;
         if self.span.is_some() || self.logs(Field::Host) {
             self.host.clone_from(&admitted.host);

@@ -138,7 +138,13 @@ impl Line {
         push_quoted(&mut self.text, value);
     }
 
-    /// A number, `true`, or another value that has neither blanks nor quotes in it.
+    /// A whole number.
+    pub fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        self.text.push_str(itoa::Buffer::new().format(value));
+    }
+
+    /// `true`, or another value that has neither blanks nor quotes in it.
     pub fn plain(&mut self, name: &str, value: impl Display) {
         self.name(name);
         // Writing to a String cannot fail.
@@ -146,14 +152,15 @@ impl Line {
     }
 
     /// An address or another word that JSON puts into quotes.
-    pub fn word(&mut self, name: &str, value: impl Display) {
+    pub fn word(&mut self, name: &str, value: &str) {
         self.name(name);
-        let quote = if self.format == Format::Json {
-            "\""
-        } else {
-            ""
+        let quote = match self.format {
+            Format::Json => "\"",
+            Format::Text => "",
         };
-        let _ = write!(self.text, "{quote}{value}{quote}");
+        self.text.push_str(quote);
+        self.text.push_str(value);
+        self.text.push_str(quote);
     }
 
     /// Hands the line over.
