@@ -95,6 +95,7 @@ def start(servers: Servers, _quick):
     on_postgres = running("postgres", postgres.address)
     late = running("late", postgres.address, max_staleness="1s")
     checking = running("checking", postgres.address, verify="user")
+    telling = running("telling", postgres.address, verify="user", claims=True)
     logging = running("logging", postgres.address, log_level="info")
     django = programs.django(servers, postgres)
     asking = programs.nginx_with_django(servers, behind, django)
@@ -116,7 +117,7 @@ def start(servers: Servers, _quick):
         gateway("PostgreSQL, access log", logging, "/", logged_in, database, keys=read),
         gateway("PostgreSQL, max_staleness 1s", late, "/", logged_in, database, keys=read),
         gateway("PostgreSQL, user check", checking, "/", logged_in, database, keys=read),
-        gateway("PostgreSQL, user check and claims", checking, "/claims/", _described, database, keys=read),
+        gateway("PostgreSQL, user check and claims", telling, "/claims/", _described, database, keys=read),
         gateway("SQLite, write", on_sqlite, "/write", logged_in, keys=written, writes=True),
         gateway("PostgreSQL, write", on_postgres, "/write", logged_in, database, keys=written, writes=True),
         row("Apache, mod_session_dbd", apache, "/", _pairs, proxy=apache, database=database, keys=read),

@@ -255,15 +255,18 @@ class Watched:
         self._keys = [session.key for session in sessions[:2]]
         upstream = programs.upstream(servers)
         needed = {path.gateway for path in self._paths}
-        addresses = {"sqlite": databases.sqlite(servers, sessions) if "sqlite" in needed else None}
-        if needed & {"postgres", "stale"}:
-            postgres = databases.Postgres(servers)
-            databases.fill(postgres, sessions)
-            postgres.tidy()
-            addresses |= {"postgres": postgres.address, "stale": postgres.address}
+        database = databases.sqlite(servers, sessions) if "sqlite" in needed else None
+        postgres = self._postgres(sessions) if needed & {"postgres", "stale"} else None
         for name in sorted(needed):
+            address = database if name == "sqlite" else postgres
             settings = {"verify": "user", "max_staleness": "1s" if name == "stale" else "0s"}
-            self._gateways[name] = programs.gateway(servers, name, upstream, addresses[name], **settings)
+            self._gateways[name] = programs.gateway(servers, name, upstream, address, **settings)
+
+    def _postgres(self, sessions):
+        postgres = databases.Postgres(self._servers)
+        databases.fill(postgres, sessions)
+        postgres.tidy()
+        return postgres.address
 
     def _tell(self, gateway, command):
         """A command to callgrind, which has been carried out afterwards."""

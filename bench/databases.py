@@ -9,6 +9,12 @@ from urllib.parse import urlencode
 import django_rows
 from servers import Server, free_port, output, wait
 
+_USER_COLUMNS = (
+    "id, password, username, email, first_name, last_name, is_superuser, is_staff, is_active, date_joined"
+)
+# Behind what `django_rows.users` says.
+_USER_REST = ("", "", 0, 0, 1, "2026-01-01 00:00:00")
+
 
 class Postgres:
     """A new cluster with PostgreSQL's own settings."""
@@ -56,6 +62,10 @@ def sqlite(servers, sessions):
     # As django/db/backends/sqlite3/operations.py adapts a datetime.
     rows = ((row.key, row.data, row.expire_date.strftime("%Y-%m-%d %H:%M:%S.%f")) for row in sessions)
     database.executemany("INSERT INTO django_session VALUES (?, ?, ?)", rows)
+    values = f"VALUES (?, ?, ?, ?, {', '.join('?' * len(_USER_REST))})"
+    users = ((*user, *_USER_REST) for user in django_rows.users())
+    database.executemany(f"INSERT INTO auth_user ({_USER_COLUMNS}) {values}", users)
+    database.commit()
     database.executescript(django_rows.INDEX.format(name="django_session"))
     database.close()
     return f"sqlite:{path}"
@@ -68,9 +78,7 @@ def fill(postgres, sessions):
     lines += _copy("django_session", ((row.key, row.data, row.expire_date.isoformat()) for row in sessions))
     lines += [django_rows.INDEX.format(name="django_session")]
     lines += [django_rows.LIKE_INDEX.format(name="django_session")]
-    columns = "id, password, username, email, first_name, last_name, is_superuser, is_staff, is_active, date_joined"
-    rest = ("", "", "f", "f", "t", "now")
-    lines += _copy(f"auth_user ({columns})", ((*user, *rest) for user in django_rows.users()))
+    lines += _copy(f"auth_user ({_USER_COLUMNS})", ((*user, *_USER_REST) for user in django_rows.users()))
     # Each user is in both groups.
     lines += ["INSERT INTO auth_group VALUES (1, 'customers'), (2, 'editors');"]
     lines += ["INSERT INTO auth_user_groups SELECT 2 * u.id + g.id, u.id, g.id FROM auth_user u, auth_group g;"]

@@ -57,14 +57,16 @@ def apache(servers, behind, postgres):
     return servers.start("apache", command, port)
 
 
-def gateway(servers, name, behind, database, log_level="info,access=off", tls=False, **settings):
-    """The gateway with a database; settings are names of configs/gateway.toml in small letters."""
+def gateway(servers, name, behind, database, log_level="info,access=off", tls=False, claims=False, **settings):
+    """The gateway with a database; settings are names of configs/gateway.toml in small letters.
+
+    With `claims` one route tells the upstream of the user.
+    """
     folder = servers.new_folder(f"gateway-{name}")
     port = free_port()
     values = {"max_staleness": "0s", "table": "django_session", "token": 4096, "verify": "off", **settings}
-    # Without the check no user is read.
-    values["claims"] = CLAIMS if values["verify"] == "user" else ""
     values |= {"port": port, "upstream": behind.port, "tls": _certificate(folder) if tls else ""}
+    values["claims"] = CLAIMS if claims else ""
     path = config("gateway.toml", folder, {key.upper(): value for key, value in values.items()})
     environment = {
         "PATH": os.environ["PATH"],
