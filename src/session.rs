@@ -17,7 +17,7 @@ const GARBAGE: usize = 4096;
 
 /// The key of a session row: exactly 32 of `a-z0-9`. Whoever knows one *is* the visitor, so it
 /// prints as nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionKey([u8; KEY_LENGTH]);
 
 impl SessionKey {

@@ -372,16 +372,15 @@ impl Site {
             let row = self.store.session(key, Freshness::Bounded, until).await?;
             return Ok((row, None));
         };
-        let (row, user) = tokio::join!(
-            self.store.session(key, Freshness::Bounded, until),
-            self.store
-                .user(user_key.clone(), details, Freshness::Bounded, until)
-        );
+        let (row, user) = self
+            .store
+            .both(key, user_key.clone(), details, Freshness::Bounded, until)
+            .await?;
         let guess = Guess {
             key: user_key,
-            user: user?,
+            user,
         };
-        Ok((row?, Some(guess)))
+        Ok((row, Some(guess)))
     }
 
     /// What a row means: remembered, or found out. `latest` was remembered before the row was read; another
@@ -405,7 +404,7 @@ impl Site {
         let login = self.login_of(&session);
         let text = match &row.data {
             RowData::Text(text) => text.clone(),
-            RowData::TooLarge | RowData::Malformed => String::new(),
+            RowData::TooLarge | RowData::Malformed => "".into(),
         };
         let derived = Derived::new(text, session, login);
         self.memo.remember(key, derived.clone());

@@ -58,7 +58,7 @@ pub struct SessionRow {
 #[derive(Clone, PartialEq, Eq)]
 pub enum RowData {
     /// The text.
-    Text(String),
+    Text(Arc<str>),
     /// Larger than `limits.session_data`; the database did not send it.
     TooLarge,
     /// Not text, or with an `expire_date` that Django does not write.
@@ -93,7 +93,7 @@ impl fmt::Debug for RowData {
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserRow {
     /// The encoded password column; empty with `verify = "active-only"`, which does not read it.
-    pub password: String,
+    pub password: Arc<str>,
     /// Whether the user satisfies `[django.user] where`: by default, `is_active`.
     pub is_active: bool,
 }
@@ -416,6 +416,28 @@ impl Store {
         }
     }
 
+    /// The live row of a key and a user, asked for at once.
+    pub async fn both(
+        &self,
+        key: SessionKey,
+        user: UserKey,
+        details: bool,
+        freshness: Freshness,
+        until: Instant,
+    ) -> Result<(Option<SessionRow>, Option<User>), LookupError> {
+        let batcher = self.batcher();
+        match &self.bounded {
+            None => {
+                let (row, user) = batcher.both(key, user, details, until).await?;
+                Ok((row.value, user.value))
+            }
+            Some(bounded) => {
+                let asked = bounded.both(batcher, key, user, details, freshness, until);
+                asked.await
+            }
+        }
+    }
+
     /// The key that a session's `_auth_user_id` names in the user table's key column; `None` for what that
     /// column cannot hold.
     ///
@@ -423,9 +445,7 @@ impl Store {
     ///
     /// No connection has seen the table yet.
     pub fn user_key(&self, id: &str) -> Result<Option<UserKey>, LookupError> {
-        let shape = self.state.shape();
-        let users = shape.as_ref().and_then(|shape| shape.users.as_ref());
-        let kind = users.ok_or(LookupError::Unavailable)?.key;
+        let kind = self.state.key_kind().ok_or(LookupError::Unavailable)?;
         Ok(UserKey::parse(kind, id))
     }
 

@@ -21,7 +21,7 @@ pub enum KeyKind {
 }
 
 /// The primary key of a user. Equal keys are equal values of the column, however a session spells them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum UserKey {
     /// Of an integer column.
     Integer(i64),

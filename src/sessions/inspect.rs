@@ -65,7 +65,7 @@ impl Sessions {
         };
         Ok(Some(Look {
             expire_date: row.expire_date,
-            stored: text.map(String::len),
+            stored: text.map(|text| text.len()),
             seal: text.and_then(|text| site.codec.seal(text)),
             session: site.decode(&row),
         }))
@@ -154,7 +154,7 @@ impl Sessions {
         let age = TimeDelta::from_std(age).unwrap_or_default();
         let expire_date = now.checked_add_signed(age).unwrap_or(now);
         let login = site.login_of(&session);
-        let derived = Derived::new(String::new(), session, login);
+        let derived = Derived::new("".into(), session, login);
         let user = match site.login(&derived, None, details, until).await? {
             Login::User(user) => Some(user),
             Login::Nobody | Login::WrongHash => None,

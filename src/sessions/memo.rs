@@ -26,7 +26,7 @@ const USUAL_BYTES: u64 = 2048;
 /// What a row's text means.
 pub(super) struct Derived {
     /// The text.
-    data: String,
+    data: Arc<str>,
     /// Its contents.
     pub(super) session: Arc<Session>,
     /// The login in it, if one of the site's backends could have made it.
@@ -36,7 +36,7 @@ pub(super) struct Derived {
 }
 
 impl Derived {
-    pub(super) fn new(data: String, session: Session, login: Option<Login>) -> Arc<Self> {
+    pub(super) fn new(data: Arc<str>, session: Session, login: Option<Login>) -> Arc<Self> {
         Arc::new(Self {
             data,
             session: Arc::new(session),
@@ -47,7 +47,7 @@ impl Derived {
 
     /// Whether it was made from this text.
     pub(super) fn is_of(&self, data: &str) -> bool {
-        self.data == data
+        *self.data == *data
     }
 
     /// Whether the hash is known to fit this `password` column.
@@ -111,7 +111,7 @@ struct ByBytes;
 impl Weighter<SessionKey, Arc<Derived>> for ByBytes {
     fn weight(&self, _: &SessionKey, derived: &Arc<Derived>) -> u64 {
         // The contents are about as long as their JSON, the rest is a few hundred bytes.
-        let bytes = derived.data.capacity() + derived.session.json_len() + 512;
+        let bytes = derived.data.len() + derived.session.json_len() + 512;
         u64::try_from(bytes).unwrap_or(MOST_BYTES)
     }
 }
@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn derived(data: &str) -> Arc<Derived> {
-        Derived::new(data.to_owned(), Session::empty(), None)
+        Derived::new(data.into(), Session::empty(), None)
     }
 
     #[test]

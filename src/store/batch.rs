@@ -5,7 +5,7 @@
 //! its question. A question that arrives while a statement runs waits for the next one: joining the statement
 //! under way would be wrong, because its snapshot may be older. Nothing is cached here.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use chrono::Utc;
 use tokio::{
@@ -29,9 +29,6 @@ use crate::{
 /// Most questions in one statement. More would make the others' wait longer than it saves.
 const MOST: usize = 128;
 
-/// More questions than one request has: others are likely to come at the same time.
-const CROWD: usize = 2;
-
 /// Why a lookup has no answer. Never to be taken for "nobody".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
@@ -52,43 +49,37 @@ pub struct Answer<T> {
     pub sent: Option<Moment>,
 }
 
-/// Where an answer goes.
-type Reply<T> = oneshot::Sender<Result<Answer<T>, LookupError>>;
-
-enum Question {
-    Session(SessionKey, Reply<SessionRow>),
-    User {
-        key: UserKey,
-        details: bool,
-        reply: Reply<User>,
-    },
-}
-
-impl Question {
-    /// Whether nobody waits for the answer any more.
-    fn is_given_up(&self) -> bool {
-        match self {
-            Self::Session(_, reply) => reply.is_closed(),
-            Self::User { reply, .. } => reply.is_closed(),
-        }
-    }
-}
-
-struct Asked {
-    question: Question,
+/// What one request asks, about a session, a user or both, and where the answer goes.
+struct Question {
+    session: Option<SessionKey>,
+    user: Option<UserQuestion>,
+    reply: oneshot::Sender<Result<Told, LookupError>>,
     deadline: Instant,
+}
+
+/// Which user, and whether more than the row is asked for.
+struct UserQuestion {
+    key: UserKey,
+    details: bool,
+}
+
+/// The answer to a question, of one statement.
+struct Told {
+    session: Option<SessionRow>,
+    user: Option<User>,
+    sent: Option<Moment>,
 }
 
 /// The queue in front of the lookup connections.
 #[derive(Debug)]
 pub struct Batcher {
-    queue: mpsc::Sender<Asked>,
+    queue: mpsc::Sender<Question>,
     state: Arc<State>,
 }
 
-impl std::fmt::Debug for Asked {
+impl std::fmt::Debug for Question {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Asked").finish_non_exhaustive()
+        f.debug_struct("Question").finish_non_exhaustive()
     }
 }
 
@@ -132,8 +123,11 @@ impl Batcher {
         key: SessionKey,
         until: Instant,
     ) -> Result<Answer<SessionRow>, LookupError> {
-        let (reply, answer) = oneshot::channel();
-        self.ask(Question::Session(key, reply), answer, until).await
+        let told = self.ask(Some(key), None, until).await?;
+        Ok(Answer {
+            value: told.session,
+            sent: told.sent,
+        })
     }
 
     /// A user, from a snapshot taken after this call.
@@ -143,30 +137,58 @@ impl Batcher {
         details: bool,
         until: Instant,
     ) -> Result<Answer<User>, LookupError> {
-        let (reply, answer) = oneshot::channel();
-        let question = Question::User {
-            key,
-            details,
-            reply,
-        };
-        self.ask(question, answer, until).await
+        let user = UserQuestion { key, details };
+        let told = self.ask(None, Some(user), until).await?;
+        Ok(Answer {
+            value: told.user,
+            sent: told.sent,
+        })
     }
 
-    async fn ask<T>(
+    /// A live row and a user, from snapshots taken after this call.
+    pub async fn both(
         &self,
-        question: Question,
-        answer: oneshot::Receiver<Result<T, LookupError>>,
+        key: SessionKey,
+        user: UserKey,
+        details: bool,
+        until: Instant,
+    ) -> Result<(Answer<SessionRow>, Answer<User>), LookupError> {
+        let user = UserQuestion { key: user, details };
+        let Told {
+            session,
+            user,
+            sent,
+        } = self.ask(Some(key), Some(user), until).await?;
+        let (session, user) = (
+            Answer {
+                value: session,
+                sent,
+            },
+            Answer { value: user, sent },
+        );
+        Ok((session, user))
+    }
+
+    async fn ask(
+        &self,
+        session: Option<SessionKey>,
+        user: Option<UserQuestion>,
         deadline: Instant,
-    ) -> Result<T, LookupError> {
+    ) -> Result<Told, LookupError> {
         if self.state.is_away() {
             return Err(LookupError::Unavailable);
         }
-        self.queue
-            .try_send(Asked { question, deadline })
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => LookupError::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => LookupError::Unavailable,
-            })?;
+        let (reply, answer) = oneshot::channel();
+        let question = Question {
+            session,
+            user,
+            reply,
+            deadline,
+        };
+        self.queue.try_send(question).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LookupError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => LookupError::Unavailable,
+        })?;
         match timeout_at(deadline, answer).await {
             Ok(Ok(answer)) => answer,
             // The worker is gone, or the deadline has passed while the question was waiting.
@@ -180,7 +202,7 @@ impl Batcher {
 async fn supervise<B: Backend>(
     backend: Arc<B>,
     shared: Shared,
-    questions: Arc<Mutex<mpsc::Receiver<Asked>>>,
+    questions: Arc<Mutex<mpsc::Receiver<Question>>>,
 ) {
     loop {
         let worker = Worker {
@@ -219,23 +241,8 @@ struct Opened<C> {
     _open: Held,
 }
 
-/// The questions of one statement, each key once.
-#[derive(Default)]
-struct Batch {
-    sessions: HashMap<SessionKey, Vec<Reply<SessionRow>>>,
-    users: HashMap<UserKey, Users>,
-}
-
-/// Those who wait for one user.
-#[derive(Default)]
-struct Users {
-    /// Whether one of them asks for more than the row.
-    details: bool,
-    replies: Vec<Reply<User>>,
-}
-
 impl<B: Backend> Worker<B> {
-    async fn run(mut self, questions: Arc<Mutex<mpsc::Receiver<Asked>>>) {
+    async fn run(mut self, questions: Arc<Mutex<mpsc::Receiver<Question>>>) {
         let mut asked = Vec::with_capacity(MOST);
         let mut is_crowded = false;
         loop {
@@ -255,43 +262,29 @@ impl<B: Backend> Worker<B> {
                 }
             }
             drop(queue);
-            is_crowded = asked.len() > CROWD;
+            is_crowded = asked.len() > 1;
             self.answer(&mut asked).await;
         }
     }
 
-    async fn answer(&mut self, asked: &mut Vec<Asked>) {
+    async fn answer(&mut self, asked: &mut Vec<Question>) {
+        asked.retain(|question| !question.reply.is_closed());
         // Each asker watches its own deadline; the statement may run as long as the last of them waits.
-        let mut until = Instant::now();
-        let mut batch = Batch::default();
-        let mut count = 0;
-        for Asked { question, deadline } in asked.drain(..) {
-            if question.is_given_up() {
-                continue;
-            }
-            count += 1;
-            until = until.max(deadline);
-            match question {
-                Question::Session(key, reply) => batch.sessions.entry(key).or_default().push(reply),
-                Question::User {
-                    key,
-                    details,
-                    reply,
-                } => {
-                    let users = batch.users.entry(key).or_default();
-                    users.details |= details;
-                    users.replies.push(reply);
+        let Some(until) = asked.iter().map(|question| question.deadline).max() else {
+            return;
+        };
+        let count = |question: &Question| {
+            usize::from(question.session.is_some()) + usize::from(question.user.is_some())
+        };
+        let questions: usize = asked.iter().map(count).sum();
+        self.shared.metrics.batch_questions.observe(questions);
+        match self.fetch(&wanted(asked), until).await {
+            Ok((found, sent)) => deliver(asked, found, sent),
+            Err(error) => {
+                for question in asked.drain(..) {
+                    let _ = question.reply.send(Err(error));
                 }
             }
-        }
-        if count == 0 {
-            return;
-        }
-        self.shared.metrics.batch_questions.observe(count);
-        let wanted = batch.wanted();
-        match self.fetch(&wanted, until).await {
-            Ok((found, sent)) => batch.deliver(found, sent),
-            Err(error) => batch.refuse(error),
         }
     }
 
@@ -382,57 +375,59 @@ async fn open<B: Backend>(backend: &B, shared: &Shared) -> Result<Opened<B::Conn
     })
 }
 
-impl Batch {
-    fn wanted(&self) -> Wanted {
-        let details = self.users.iter().filter(|(_, users)| users.details);
-        Wanted {
-            sessions: self.sessions.keys().copied().collect(),
-            users: self.users.keys().cloned().collect(),
-            details: details.map(|(key, _)| key.clone()).collect(),
-        }
+/// What these questions ask for, each key once.
+fn wanted(asked: &[Question]) -> Wanted {
+    let mut sessions: Vec<SessionKey> = asked.iter().filter_map(|asked| asked.session).collect();
+    sessions.sort_unstable();
+    sessions.dedup();
+    let mut users: Vec<&UserQuestion> = asked.iter().filter_map(|it| it.user.as_ref()).collect();
+    // Of the same user those who ask for more come first.
+    users.sort_unstable_by(|one, other| (&one.key, other.details).cmp(&(&other.key, one.details)));
+    users.dedup_by(|one, other| one.key == other.key);
+    let details = users.iter().filter(|user| user.details);
+    Wanted {
+        sessions,
+        details: details.map(|user| user.key.clone()).collect(),
+        users: users.iter().map(|user| user.key.clone()).collect(),
     }
+}
 
-    fn deliver(mut self, found: Found, sent: Option<Moment>) {
-        for (key, row) in found.sessions {
-            // The database's collation may find a key that is not the one asked for; the map compares bytes.
-            for reply in self.sessions.remove(&key).unwrap_or_default() {
-                let _ = reply.send(Ok(Answer {
-                    value: Some(row.clone()),
-                    sent,
-                }));
-            }
-        }
-        let mut details: HashMap<_, _> = found.details.into_iter().collect();
-        for (key, row) in found.users {
-            let details = details.remove(&key);
-            let replies = self.users.remove(&key).map(|users| users.replies);
-            for reply in replies.unwrap_or_default() {
-                let user = User {
-                    row: row.clone(),
-                    details: details.clone(),
-                };
-                let _ = reply.send(Ok(Answer {
-                    value: Some(user),
-                    sent,
-                }));
-            }
-        }
-        for reply in self.sessions.into_values().flatten() {
-            let _ = reply.send(Ok(Answer { value: None, sent }));
-        }
-        for reply in self.users.into_values().flat_map(|users| users.replies) {
-            let _ = reply.send(Ok(Answer { value: None, sent }));
-        }
+/// Hands out what was found.
+fn deliver(asked: &mut Vec<Question>, mut found: Found, sent: Option<Moment>) {
+    found.sessions.sort_unstable_by_key(|(key, _)| *key);
+    found
+        .users
+        .sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    found
+        .details
+        .sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    for Question {
+        session,
+        user,
+        reply,
+        ..
+    } in asked.drain(..)
+    {
+        // The database's collation may find a key that is not the one asked for; here bytes are compared.
+        let session = session.and_then(|key| of(&found.sessions, &key).cloned());
+        let user = user.and_then(|UserQuestion { key, .. }| {
+            Some(User {
+                row: of(&found.users, &key)?.clone(),
+                details: of(&found.details, &key).cloned(),
+            })
+        });
+        let _ = reply.send(Ok(Told {
+            session,
+            user,
+            sent,
+        }));
     }
+}
 
-    fn refuse(self, error: LookupError) {
-        for reply in self.sessions.into_values().flatten() {
-            let _ = reply.send(Err(error));
-        }
-        for reply in self.users.into_values().flat_map(|users| users.replies) {
-            let _ = reply.send(Err(error));
-        }
-    }
+/// What is found under a key, in the order of keys.
+fn of<'a, K: Ord, V>(found: &'a [(K, V)], key: &K) -> Option<&'a V> {
+    let place = found.binary_search_by(|(other, _)| other.cmp(key)).ok()?;
+    Some(&found[place].1)
 }
 
 #[cfg(test)]

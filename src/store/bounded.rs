@@ -90,13 +90,10 @@ impl Bounded {
         freshness: Freshness,
         until: Instant,
     ) -> Result<Option<SessionRow>, LookupError> {
-        if freshness == Freshness::Bounded {
-            let live = |entry: &Arc<Entry<SessionRow>>| entry.value.expire_date > self.clock.wall();
-            let entry = self.young(&self.sessions, &key).filter(live);
-            count(&self.metrics.session_cache, entry.is_some());
-            if let Some(entry) = entry {
-                return Ok(Some(entry.value.clone()));
-            }
+        if freshness == Freshness::Bounded
+            && let Some(row) = self.young_session(&key)
+        {
+            return Ok(Some(row));
         }
         let reading = self.sessions.begin(&key);
         let answer = batcher.session(key, until).await?;
@@ -114,21 +111,58 @@ impl Bounded {
         freshness: Freshness,
         until: Instant,
     ) -> Result<Option<User>, LookupError> {
-        if freshness == Freshness::Bounded {
-            let enough = |entry: &Arc<Entry<User>>| !details || entry.value.details.is_some();
-            let entry = self.young(&self.users, &key).filter(enough);
-            count(&self.metrics.user_cache, entry.is_some());
-            if let Some(entry) = entry {
-                return Ok(Some(User {
-                    row: entry.value.row.clone(),
-                    details: entry.value.details.clone().filter(|_| details),
-                }));
-            }
+        if freshness == Freshness::Bounded
+            && let Some(user) = self.young_user(&key, details)
+        {
+            return Ok(Some(user));
         }
         let reading = self.users.begin(&key);
         let answer = batcher.user(key.clone(), details, until).await?;
         self.users.end(key, reading, &answer);
         Ok(answer.value)
+    }
+
+    /// The live row of a key and a user: what of it is not here is asked for at once.
+    pub async fn both(
+        &self,
+        batcher: &Batcher,
+        key: SessionKey,
+        user: UserKey,
+        details: bool,
+        freshness: Freshness,
+        until: Instant,
+    ) -> Result<(Option<SessionRow>, Option<User>), LookupError> {
+        let (row, known) = match freshness {
+            Freshness::Exact => (None, None),
+            Freshness::Bounded => (self.young_session(&key), self.young_user(&user, details)),
+        };
+        match (row, known) {
+            (Some(row), Some(known)) => Ok((Some(row), Some(known))),
+            (Some(row), None) => {
+                let known = self.user(batcher, user, details, Freshness::Exact, until);
+                Ok((Some(row), Box::pin(known).await?))
+            }
+            (None, Some(known)) => {
+                let row = self.session(batcher, key, Freshness::Exact, until);
+                Ok((Box::pin(row).await?, Some(known)))
+            }
+            (None, None) => Box::pin(self.read_both(batcher, key, user, details, until)).await,
+        }
+    }
+
+    async fn read_both(
+        &self,
+        batcher: &Batcher,
+        key: SessionKey,
+        user: UserKey,
+        details: bool,
+        until: Instant,
+    ) -> Result<(Option<SessionRow>, Option<User>), LookupError> {
+        let readings = (self.sessions.begin(&key), self.users.begin(&user));
+        let (row, known) = batcher.both(key, user.clone(), details, until).await?;
+        self.sessions.end(key, readings.0, &row);
+        self.users.end(user, readings.1, &known);
+        Ok((row.value, known.value))
     }
 
     /// Tells how large the caches are.
@@ -153,6 +187,25 @@ impl Bounded {
             this.sessions.sweep(now, this.bound);
             this.users.sweep(now, this.bound);
         }
+    }
+
+    /// A row that is here, young and live.
+    fn young_session(&self, key: &SessionKey) -> Option<SessionRow> {
+        let live = |entry: &Arc<Entry<SessionRow>>| entry.value.expire_date > self.clock.wall();
+        let entry = self.young(&self.sessions, key).filter(live);
+        count(&self.metrics.session_cache, entry.is_some());
+        entry.map(|entry| entry.value.clone())
+    }
+
+    /// A user who is here and young, with `details` where they are asked for.
+    fn young_user(&self, key: &UserKey, details: bool) -> Option<User> {
+        let enough = |entry: &Arc<Entry<User>>| !details || entry.value.details.is_some();
+        let entry = self.young(&self.users, key).filter(enough);
+        count(&self.metrics.user_cache, entry.is_some());
+        entry.map(|entry| User {
+            row: entry.value.row.clone(),
+            details: entry.value.details.clone().filter(|_| details),
+        })
     }
 
     fn young<K: Hash + Eq + HeapBytes, V: HeapBytes>(

@@ -469,7 +469,7 @@ impl<B: Backend> Changer<B> {
                     };
                     let ours = row.expire_date == self.backend.held(*expire_date)
                         && match (data, &row.data, before) {
-                            (Some(data), RowData::Text(text), _) => data == text,
+                            (Some(data), RowData::Text(text), _) => **data == **text,
                             (None, data, Some(before)) => *data == before.data,
                             _ => false,
                         };

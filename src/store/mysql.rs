@@ -437,7 +437,7 @@ async fn run(connection: &mut MySqlConnection, sql: &'static str) -> Result<(), 
 /// A row of one visitor must not fail the batch of all: what is not text is told as such.
 fn session_row(row: &MySqlRow, time_zone: Tz) -> SessionRow {
     // Unchecked: a column of bytes that are text will do.
-    let data: Result<Option<String>, _> = row.try_get_unchecked(1);
+    let data: Result<Option<&str>, _> = row.try_get_unchecked(1);
     let date: Result<&str, _> = row.try_get_unchecked(2);
     let date = date.ok().and_then(|date| {
         let clock = NaiveDateTime::parse_from_str(date, "%Y-%m-%d %H:%M:%S%.f").ok()?;
@@ -447,7 +447,7 @@ fn session_row(row: &MySqlRow, time_zone: Tz) -> SessionRow {
         return SessionRow::malformed();
     };
     SessionRow {
-        data: data.map_or(RowData::TooLarge, RowData::Text),
+        data: data.map_or(RowData::TooLarge, |data| RowData::Text(data.into())),
         expire_date,
     }
 }

@@ -391,13 +391,13 @@ async fn run(connection: &mut PgConnection, sql: impl SqlSafeStr) -> Result<(), 
 }
 
 fn session_row(row: &PgRow) -> Result<SessionRow, Fault> {
-    let data: Option<String> = row.try_get(1).map_err(fault)?;
+    let data: Option<&str> = row.try_get(1).map_err(fault)?;
     let expire_date: Option<DateTime<Utc>> = row.try_get(2).map_err(fault)?;
     let Some(expire_date) = expire_date else {
         return Ok(SessionRow::malformed());
     };
     Ok(SessionRow {
-        data: data.map_or(RowData::TooLarge, RowData::Text),
+        data: data.map_or(RowData::TooLarge, |data| RowData::Text(data.into())),
         expire_date,
     })
 }

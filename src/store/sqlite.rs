@@ -390,7 +390,7 @@ async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(),
 /// A row of one visitor must not fail the batch of all: what is not text is told as such.
 fn session_row(row: &SqliteRow, time_zone: Tz) -> SessionRow {
     // Unchecked: the declared types are Django's (varchar, text, datetime), the stored ones are text.
-    let data: Result<Option<String>, _> = row.try_get_unchecked(1);
+    let data: Result<Option<&str>, _> = row.try_get_unchecked(1);
     let date: Result<String, _> = row.try_get_unchecked(2);
     let date = date
         .ok()
@@ -399,7 +399,7 @@ fn session_row(row: &SqliteRow, time_zone: Tz) -> SessionRow {
         return SessionRow::malformed();
     };
     SessionRow {
-        data: data.map_or(RowData::TooLarge, RowData::Text),
+        data: data.map_or(RowData::TooLarge, |data| RowData::Text(data.into())),
         expire_date,
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,12 +14,16 @@ use super::{
     backend::{Backend, Fault, contact},
     shape::Shape,
 };
+use crate::django::KeyKind;
 
 /// Failures in a row after which requests are answered at once instead of waiting for the database.
 const OPEN_AFTER: u32 = 3;
 
 /// How often a database that is away is tried: well under the second within which service must be back.
 const PROBE_EVERY: Duration = Duration::from_millis(250);
+
+/// What a key column can hold.
+const KINDS: [KeyKind; 3] = [KeyKind::Integer, KeyKind::Uuid, KeyKind::Text];
 
 /// Shared by all connections of a store.
 #[derive(Debug, Default)]
@@ -29,6 +33,8 @@ pub struct State {
     cause: Mutex<Option<String>>,
     lost: Notify,
     shape: RwLock<Option<Arc<Shape>>>,
+    /// The part of the shape that each request asks for: a place in [`KINDS`], from one; zero for none.
+    key_kind: AtomicU8,
     /// How often the tables were seen to be altered.
     epoch: AtomicU64,
 }
@@ -60,6 +66,12 @@ impl State {
             .clone()
     }
 
+    /// What the key column of the user table holds, as [`State::shape`] has it.
+    pub(super) fn key_kind(&self) -> Option<KeyKind> {
+        let kind = usize::from(self.key_kind.load(Ordering::Acquire));
+        KINDS.get(kind.checked_sub(1)?).copied()
+    }
+
     /// A connection that was opened in another epoch may know the tables as they are no more.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
@@ -79,6 +91,11 @@ impl State {
         if shape.is_some() {
             self.tables_changed();
         }
+        let kind = seen.users.as_ref().map(|users| users.key);
+        let kind = kind.and_then(|kind| KINDS.iter().position(|other| *other == kind));
+        let kind = kind.and_then(|place| u8::try_from(place + 1).ok());
+        self.key_kind
+            .store(kind.unwrap_or_default(), Ordering::Release);
         *shape = Some(seen.clone());
     }
 

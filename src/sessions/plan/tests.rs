@@ -176,7 +176,7 @@ impl Scene {
     fn row(&self, session: &Value) -> SessionRow {
         let session = Session::parse(session.to_string().into_bytes()).unwrap();
         SessionRow {
-            data: RowData::Text(self.site.codec.encode(&session, self.now)),
+            data: RowData::Text(self.site.codec.encode(&session, self.now).into()),
             expire_date: self.now - TimeDelta::days(10_000),
         }
     }

@@ -63,7 +63,7 @@ impl Backend for Fake {
             let mut world = self.0.lock().unwrap();
             for key in &wanted.sessions {
                 if let Some(number) = world.commits.get(key) {
-                    let data = RowData::Text(number.to_string());
+                    let data = RowData::Text(number.to_string().into());
                     found.sessions.push((
                         *key,
                         SessionRow {

@@ -148,7 +148,7 @@ fn user(key: &UserKey) -> Subject {
 
 fn session_row((id, expire_date): (u64, DateTime<Utc>)) -> SessionRow {
     SessionRow {
-        data: RowData::Text(id.to_string()),
+        data: RowData::Text(id.to_string().into()),
         expire_date,
     }
 }
@@ -208,7 +208,7 @@ impl Backend for Fake {
             }
             for key in &wanted.users {
                 let row = world.row(user(key)).map(|(id, _)| UserRow {
-                    password: id.to_string(),
+                    password: id.to_string().into(),
                     is_active: true,
                 });
                 found.users.extend(row.map(|row| (key.clone(), row)));

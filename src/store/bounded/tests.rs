@@ -18,7 +18,7 @@ fn moment(milliseconds: u64) -> Moment {
 
 fn row(data: &str) -> SessionRow {
     SessionRow {
-        data: RowData::Text(data.to_owned()),
+        data: RowData::Text(data.into()),
         expire_date: chrono::DateTime::UNIX_EPOCH + TimeDelta::days(40_000),
     }
 }

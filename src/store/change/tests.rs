@@ -104,7 +104,7 @@ impl Backend for Fake {
             .get(key)
             .filter(|(_, expire_date)| *expire_date > now);
         Ok(row.map(|(data, expire_date)| SessionRow {
-            data: RowData::Text(data.clone()),
+            data: RowData::Text(data.as_str().into()),
             expire_date: *expire_date,
         }))
     }

@@ -212,6 +212,6 @@ fn user_row(row: &MySqlRow) -> UserRow {
     let is_active: Result<bool, _> = row.try_get_unchecked(3);
     UserRow {
         is_active: password.is_ok() && is_active.unwrap_or(false),
-        password: password.ok().flatten().unwrap_or_default(),
+        password: password.ok().flatten().unwrap_or_default().into(),
     }
 }

@@ -210,9 +210,9 @@ fn told_column(name: &str, kind: ColumnKind, most: usize) -> String {
 }
 
 fn user_row(row: &PgRow) -> Result<UserRow, Fault> {
-    let password: Option<String> = row.try_get(1).map_err(fault)?;
+    let password: Option<&str> = row.try_get(1).map_err(fault)?;
     Ok(UserRow {
-        password: password.unwrap_or_default(),
+        password: password.unwrap_or_default().into(),
         is_active: row.try_get(FLAG).map_err(fault)?,
     })
 }

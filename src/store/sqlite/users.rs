@@ -193,11 +193,11 @@ fn json_of(row: &SqliteRow, place: usize) -> Option<String> {
 
 /// A user whose row is not what Django writes is not active.
 fn user_row(row: &SqliteRow) -> UserRow {
-    let password: Result<Option<String>, _> = row.try_get_unchecked(1);
+    let password: Result<Option<&str>, _> = row.try_get_unchecked(1);
     let is_active: Result<bool, _> = row.try_get_unchecked(2);
     let is_active = password.is_ok() && is_active.unwrap_or(false);
     UserRow {
-        password: password.ok().flatten().unwrap_or_default(),
+        password: password.ok().flatten().unwrap_or_default().into(),
         is_active,
     }
 }
