@@ -7,6 +7,7 @@ pub mod handle;
 mod inspect;
 mod memo;
 mod plan;
+mod told;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ pub use self::{
     error::Error,
     inspect::{LoginState, Look, UserState},
     plan::{Changed, Refused, View},
+    told::Told,
 };
 use crate::{
     assertion::{self, Opaque},
@@ -95,6 +97,8 @@ pub struct Known {
     pub expire_date: DateTime<Utc>,
     /// Who is logged in, by Django's rules.
     pub user: Option<CurrentUser>,
+    /// What its row means, where it was read from one.
+    derived: Option<Arc<Derived>>,
 }
 
 /// The user who is logged in.
@@ -290,6 +294,7 @@ impl Sessions {
                 session: derived.session.clone(),
                 expire_date: found.expire_date,
                 user,
+                derived: Some(derived),
             })));
         }
         // Three different rows in three looks: somebody rewrites it all the time. Not knowing is no answer.

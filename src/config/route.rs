@@ -180,7 +180,7 @@ impl Require {
 }
 
 /// `forward`: which of the session's names the upstream gets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Forward {
     /// `"*"`: all but the protected names.
     AllButProtected,

@@ -1,5 +1,7 @@
 //! Puts the signed session into the request, as the last step before it leaves.
 
+use std::sync::Arc;
+
 use chrono::Utc;
 use http::{HeaderName, HeaderValue, Request, header};
 
@@ -13,7 +15,7 @@ use crate::{
     body::Body,
     config::{self, Algorithm, Route, SessionMode},
     json, reserved,
-    sessions::{self, CurrentUser, Sessions},
+    sessions::{CurrentUser, Sessions, Told},
     telemetry::metrics::{self, Counters, Metrics},
 };
 
@@ -46,12 +48,10 @@ enum Who<'a> {
     Nobody,
     Withheld(Withheld),
     Known {
-        sid: String,
+        told: Arc<Told>,
         session_exp: i64,
         sub: Option<&'a str>,
         user: Option<String>,
-        /// The `session` member and its `rev`; `None` where strict JSON cannot hold it.
-        told: Option<(String, String)>,
     },
 }
 
@@ -103,9 +103,15 @@ impl Injector {
             Caller::Visitor(session) => match session.known() {
                 None => Who::Nobody,
                 Some((key, known)) => {
-                    let sid = sessions.opaque().sid(&self.audience, key);
-                    plain = plain::values(route, &sid, known)?;
-                    self.who(sessions, route, sid, known)
+                    let told = sessions.tell(key, known, &self.audience, &route.forward);
+                    plain = plain::values(route, &told.sid, known)?;
+                    let user = known.user.as_ref();
+                    Who::Known {
+                        told,
+                        session_exp: known.expire_date.timestamp(),
+                        sub: user.map(|user| user.id.as_str()),
+                        user: user.and_then(|user| user_member(&route.user, user)),
+                    }
                 }
             },
         };
@@ -115,37 +121,13 @@ impl Injector {
             plain,
         })
     }
-
-    fn who<'a>(
-        &self,
-        sessions: &Sessions,
-        route: &Route,
-        sid: String,
-        known: &'a sessions::Known,
-    ) -> Who<'a> {
-        let told = sessions
-            .project(&known.session, &route.forward)
-            .ok()
-            .map(|session| {
-                let rev = sessions.opaque().rev(&self.audience, &sid, &session);
-                (session, rev)
-            });
-        let user = known.user.as_ref();
-        Who::Known {
-            sid,
-            session_exp: known.expire_date.timestamp(),
-            sub: user.map(|user| user.id.as_str()),
-            user: user.and_then(|user| user_member(&route.user, user)),
-            told,
-        }
-    }
 }
 
 impl Prepared<'_> {
     /// The opaque id of the session, for the log.
     pub fn sid(&self) -> Option<&str> {
         match &self.who {
-            Who::Known { sid, .. } => Some(sid),
+            Who::Known { told, .. } => Some(&told.sid),
             _ => None,
         }
     }
@@ -167,17 +149,16 @@ impl Prepared<'_> {
             Who::Nobody => Visitor::Nobody,
             Who::Withheld(why) => Visitor::Withheld(*why),
             Who::Known {
-                sid,
+                told,
                 session_exp,
                 sub,
                 user,
-                told,
             } => Visitor::Known(Known {
-                sid,
+                sid: &told.sid,
                 session_exp: *session_exp,
                 sub: *sub,
                 user: user.as_deref(),
-                contents: match told {
+                contents: match &told.contents {
                     Some((session, rev)) => Contents::Told { session, rev },
                     None => Contents::NotJson,
                 },
@@ -219,7 +200,7 @@ impl Prepared<'_> {
             Who::Withheld(Withheld::Off) => metrics::Withheld::Off,
             Who::Withheld(Withheld::Unreadable) => metrics::Withheld::Unreadable,
             Who::Withheld(Withheld::Unavailable) => metrics::Withheld::Unavailable,
-            Who::Known { told: None, .. } => metrics::Withheld::NotJson,
+            Who::Known { told, .. } if told.contents.is_none() => metrics::Withheld::NotJson,
             Who::Known { .. } if too_large => metrics::Withheld::TooLarge,
             Who::Nobody | Who::Known { .. } => return,
         };

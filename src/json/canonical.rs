@@ -137,9 +137,11 @@ fn push_raw(out: &mut String, text: &str) {
 }
 
 fn push_text(out: &mut String, text: &str) {
+    // To the end whatever is found, so that many bytes are looked at in one step.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
     if text
         .bytes()
-        .all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
+        .fold(true, |so_far, byte| so_far & is_plain(byte))
     {
         return out.push_str(text);
     }

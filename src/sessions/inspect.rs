@@ -163,6 +163,7 @@ impl Sessions {
             session: derived.session.clone(),
             expire_date,
             user,
+            derived: None,
         })))
     }
 }

@@ -9,8 +9,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use arc_swap::ArcSwapOption;
 use quick_cache::{Weighter, sync::Cache};
 
+use super::Told;
 use crate::{
     django::Login,
     session::{Session, SessionKey},
@@ -33,6 +35,8 @@ pub(super) struct Derived {
     pub(super) login: Option<Login>,
     /// A `password` column to which the login's hash fits: the latter is derived from it.
     password: OnceLock<Box<str>>,
+    /// What an upstream was told of it last.
+    pub(super) told: ArcSwapOption<Told>,
 }
 
 impl Derived {
@@ -42,6 +46,7 @@ impl Derived {
             session: Arc::new(session),
             login,
             password: OnceLock::new(),
+            told: ArcSwapOption::empty(),
         })
     }
 
@@ -110,8 +115,9 @@ struct ByBytes;
 
 impl Weighter<SessionKey, Arc<Derived>> for ByBytes {
     fn weight(&self, _: &SessionKey, derived: &Arc<Derived>) -> u64 {
-        // The contents are about as long as their JSON, the rest is a few hundred bytes.
-        let bytes = derived.data.len() + derived.session.json_len() + 512;
+        // The contents are about as long as their JSON, of which an upstream is told all at most; the rest is a few
+        // hundred bytes.
+        let bytes = derived.data.len() + 2 * derived.session.json_len() + 768;
         u64::try_from(bytes).unwrap_or(MOST_BYTES)
     }
 }

@@ -210,6 +210,7 @@ impl Session {
                 session: Arc::new(stored.session),
                 expire_date: stored.expire_date,
                 user,
+                derived: None,
             };
             self.state = State::Known(key, Box::new(known));
         }
