@@ -84,8 +84,9 @@ impl Users {
             let users = format!("SELECT {row}{more} FROM {table} WHERE {key} = ANY");
             Lookup {
                 alone: terms.statement(format!("{proof}{nothing} UNION ALL {users}($1{casts})")),
+                // Users first: two NULLs beside each other would be taken for text.
                 both: terms.statement(format!(
-                    "{proof}{nothing} UNION ALL {sessions} UNION ALL {users}($4{casts})"
+                    "{proof}{nothing} UNION ALL {users}($4{casts}) UNION ALL {sessions}"
                 )),
             }
         };
