@@ -19,8 +19,9 @@ use std::{
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use sqlx::{
-    ConnectOptions, Connection, Row,
-    sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow},
+    ConnectOptions, Connection, Row, Sqlite as Driver,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow},
 };
 
 use self::users::Users;
@@ -28,6 +29,7 @@ use super::{
     Options, RowData, SessionRow, UserRow,
     backend::{Backend, Fault, Found, Proof, Wanted},
     change::NewRow,
+    details::Gathered,
     shape::{self, Column, Shape},
     sql::{MOST, Sql, filled, padded, padded_statements, quoted},
 };
@@ -46,6 +48,9 @@ const COLUMNS: &str = "SELECT name, type, NOT \"notnull\" OR dflt_value IS NOT N
 /// Around names. Not `"`: what no column is called in those, SQLite takes for a text, so that a column that a
 /// migration has renamed would be found and hold its own name.
 const QUOTE: char = '`';
+
+/// Where the rows of lookups say whether they are of users, behind three columns of either.
+const IS_USER: usize = 3;
 
 /// SQLite, with the SQL for one session table.
 #[derive(Debug)]
@@ -66,12 +71,7 @@ impl Sqlite {
     /// Prepares the statements for a database file.
     pub fn new(path: &Path, options: &Options) -> Self {
         let table = quoted(&options.table, QUOTE);
-        let lookup_sessions = padded_statements(|marks| {
-            format!(
-                "SELECT session_key, CASE WHEN length(CAST(session_data AS BLOB)) <= ? THEN session_data END, \
-                 expire_date FROM {table} WHERE expire_date > ? AND session_key IN ({marks})"
-            )
-        });
+        let lookup_sessions = padded_statements(|marks| live_sessions(&options.table, "", marks));
         Self {
             site: options.clone(),
             path: path.to_owned(),
@@ -116,20 +116,56 @@ impl Sqlite {
     ) -> Result<(), Fault> {
         for keys in keys.chunks(MOST) {
             let (sql, length) = padded(&self.lookup_sessions, keys.len());
-            let mut query = sqlx::query(sql.text())
-                .bind(self.session_data)
-                .bind(self.text(now));
-            for key in filled(keys, length) {
-                query = query.bind(key.as_str());
-            }
+            let query = self.bind(sqlx::query(sql.text()), keys, length, now);
             for row in query.fetch_all(&mut *connection).await.map_err(fault)? {
-                let key: &str = row.try_get_unchecked(0).map_err(fault)?;
-                if let Some(key) = SessionKey::parse(key.as_bytes()) {
-                    found
-                        .sessions
-                        .push((key, session_row(&row, self.site.time_zone)));
-                }
+                self.take(&row, found)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Sessions and users, in one statement.
+    async fn both(
+        &self,
+        users: &Users,
+        connection: &mut SqliteConnection,
+        wanted: &Wanted,
+        now: DateTime<Utc>,
+        found: &mut Found,
+    ) -> Result<(), Fault> {
+        let most = wanted.sessions.len().max(wanted.users.len());
+        let (sql, length) = padded(users.both(wanted), most);
+        let query = users.bind_all(sqlx::query(sql.text()), &wanted.users, length);
+        let query = self.bind(query, &wanted.sessions, length, now);
+        let mut gathered = Gathered::of(&wanted.details);
+        for row in query.fetch_all(connection).await.map_err(fault)? {
+            match row.try_get_unchecked(IS_USER).map_err(fault)? {
+                true => users.take(&row, found, &mut gathered)?,
+                false => self.take(&row, found)?,
+            }
+        }
+        found.details.extend(gathered.finish());
+        Ok(())
+    }
+
+    /// Binds the parameters of [`live_sessions`].
+    fn bind<'q>(
+        &self,
+        query: Query<'q, Driver, SqliteArguments>,
+        keys: &'q [SessionKey],
+        length: usize,
+        now: DateTime<Utc>,
+    ) -> Query<'q, Driver, SqliteArguments> {
+        let query = query.bind(self.session_data).bind(self.text(now));
+        filled(keys, length).fold(query, |query, key| query.bind(key.as_str()))
+    }
+
+    /// Takes the row of a session.
+    fn take(&self, row: &SqliteRow, found: &mut Found) -> Result<(), Fault> {
+        let key: &str = row.try_get_unchecked(0).map_err(fault)?;
+        if let Some(key) = SessionKey::parse(key.as_bytes()) {
+            let row = session_row(row, self.site.time_zone);
+            found.sessions.push((key, row));
         }
         Ok(())
     }
@@ -239,7 +275,7 @@ impl Backend for Sqlite {
         Ok(Handle {
             connection,
             file,
-            users: users.map(|(options, shape)| Users::new(options, shape, self.site.time_zone)),
+            users: users.map(|(options, shape)| Users::new(&self.site, options, shape)),
             shape: Arc::new(shape),
         })
     }
@@ -277,6 +313,15 @@ impl Backend for Sqlite {
         handle.is_current(&self.path)?;
         let mut found = Found::default();
         let connection = &mut handle.connection;
+        let (sessions, keys) = (wanted.sessions.len(), wanted.users.len());
+        if let Some(users) = &handle.users
+            && sessions.min(keys) > 0
+            && sessions.max(keys) <= MOST
+        {
+            self.both(users, connection, wanted, now, &mut found)
+                .await?;
+            return Ok((found, Proof::Primary));
+        }
         self.sessions(connection, &wanted.sessions, now, &mut found)
             .await?;
         if let Some(users) = &handle.users {
@@ -377,6 +422,16 @@ impl Backend for Sqlite {
     async fn rollback(&self, handle: &mut Handle) -> Result<(), Fault> {
         run(&mut handle.connection, "ROLLBACK").await
     }
+}
+
+/// Finds sessions: so many as there are marks, from the largest `session_data`, the moment and the keys. With `more`
+/// columns.
+fn live_sessions(table: &str, more: &str, marks: &str) -> String {
+    let table = quoted(table, QUOTE);
+    format!(
+        "SELECT session_key, CASE WHEN length(CAST(session_data AS BLOB)) <= ? THEN session_data END, \
+         expire_date, 0{more} FROM {table} WHERE expire_date > ? AND session_key IN ({marks})"
+    )
 }
 
 async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), Fault> {

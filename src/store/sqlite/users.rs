@@ -8,12 +8,12 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{QUOTE, fault};
+use super::{IS_USER, QUOTE, fault, live_sessions};
 use crate::{
     django::{KeyKind, UserKey},
     json,
     store::{
-        Fault, Found, UserOptions, UserRow, Wanted,
+        Fault, Found, Options, UserOptions, UserRow, Wanted,
         details::{Gathered, json_claim},
         shape::{ColumnKind, UserShape},
         sql::{MOST, Sql, filled, padded, padded_statements, quoted},
@@ -26,16 +26,23 @@ pub(super) struct Users {
     kind: KeyKind,
     /// Whether a UUID is stored with hyphens: Django's `char(32)` is without.
     hyphens: bool,
-    rows: Vec<Sql>,
+    rows: Lookup,
     /// Rows with the columns and groups that routes ask for: in one statement, so that they are of one moment.
-    details: Option<Vec<Sql>>,
+    details: Option<Lookup>,
     columns: Vec<ColumnKind>,
     /// The zone of columns that hold what a clock showed.
     zone: Tz,
 }
 
+/// Finds users, alone or in one statement with sessions.
+#[derive(Debug)]
+struct Lookup {
+    alone: Vec<Sql>,
+    both: Vec<Sql>,
+}
+
 impl Users {
-    pub(super) fn new(options: &UserOptions, shape: &UserShape, zone: Tz) -> Self {
+    pub(super) fn new(site: &Options, options: &UserOptions, shape: &UserShape) -> Self {
         let quote = |name: &str| quoted(name, QUOTE);
         let (table, key) = (quote(&options.table), quote(&options.key));
         let password = options
@@ -43,7 +50,7 @@ impl Users {
             .as_ref()
             .map_or("''".into(), |name| quote(name));
         let condition = shape.condition(options, QUOTE);
-        let row = format!("{key}, {password}, {condition}");
+        let row = format!("{key}, {password}, {condition}, 1");
         let told = options.columns.iter();
         let told = told.map(|name| told_column(&quote(name), options.told_bytes));
         let groups = options.groups.as_ref().zip(shape.member.as_ref());
@@ -56,16 +63,26 @@ impl Users {
             )
         });
         let more: Vec<String> = told.chain(groups).collect();
-        let of = |row: &str| {
-            padded_statements(|marks| format!("SELECT {row} FROM {table} WHERE {key} IN ({marks})"))
+        let lookup = |more: &[String]| {
+            let nothing = ", NULL".repeat(more.len());
+            let more: String = more.iter().map(|column| format!(", {column}")).collect();
+            let users =
+                |marks: &str| format!("SELECT {row}{more} FROM {table} WHERE {key} IN ({marks})");
+            Lookup {
+                alone: padded_statements(users),
+                both: padded_statements(|marks| {
+                    let sessions = live_sessions(&site.table, &nothing, marks);
+                    format!("{} UNION ALL {sessions}", users(marks))
+                }),
+            }
         };
         Self {
             kind: shape.key,
             hyphens: !shape.key_type.eq_ignore_ascii_case("char(32)"),
-            details: (!more.is_empty()).then(|| of(&format!("{row}, {}", more.join(", ")))),
-            rows: of(&row),
+            details: (!more.is_empty()).then(|| lookup(&more)),
+            rows: lookup(&[]),
             columns: shape.columns.clone(),
-            zone,
+            zone: site.time_zone,
         }
     }
 
@@ -76,8 +93,8 @@ impl Users {
             KeyKind::Uuid => UserKey::Uuid(Uuid::nil()),
             KeyKind::Text => UserKey::Text("".into()),
         };
-        for statements in std::iter::once(&self.rows).chain(&self.details) {
-            self.fetch(statements, std::slice::from_ref(&nobody), connection)
+        for lookup in std::iter::once(&self.rows).chain(&self.details) {
+            self.fetch(&lookup.alone, std::slice::from_ref(&nobody), connection)
                 .await?;
         }
         Ok(())
@@ -89,23 +106,46 @@ impl Users {
         wanted: &Wanted,
         found: &mut Found,
     ) -> Result<(), Fault> {
-        let details = self.details.as_ref().filter(|_| !wanted.details.is_empty());
-        let statements = details.unwrap_or(&self.rows);
+        let statements = &self.lookup(wanted).alone;
         let mut gathered = Gathered::of(&wanted.details);
         for row in self.fetch(statements, &wanted.users, connection).await? {
-            let Some(key) = self.key(&row)? else { continue };
-            if details.is_some() {
-                self.gather(&row, &key, &mut gathered);
-            }
-            found.users.push((key, user_row(&row)));
+            self.take(&row, found, &mut gathered)?;
         }
         found.details.extend(gathered.finish());
         Ok(())
     }
 
+    /// Finds sessions and users: [`Users::bind_all`] binds the users, then come the parameters of
+    /// [`live_sessions`].
+    pub(super) fn both(&self, wanted: &Wanted) -> &[Sql] {
+        &self.lookup(wanted).both
+    }
+
+    fn lookup(&self, wanted: &Wanted) -> &Lookup {
+        let details = self.details.as_ref().filter(|_| !wanted.details.is_empty());
+        details.unwrap_or(&self.rows)
+    }
+
+    /// Takes the row of a user.
+    pub(super) fn take(
+        &self,
+        row: &SqliteRow,
+        found: &mut Found,
+        gathered: &mut Gathered,
+    ) -> Result<(), Fault> {
+        let Some(key) = self.key(row)? else {
+            return Ok(());
+        };
+        if row.len() > IS_USER + 1 {
+            self.gather(row, &key, gathered);
+        }
+        found.users.push((key, user_row(row)));
+        Ok(())
+    }
+
     /// What of a row cannot be taken (bytes that are not UTF-8) is not told.
     fn gather(&self, row: &SqliteRow, key: &UserKey, gathered: &mut Gathered) {
-        let first = 3;
+        let first = IS_USER + 1;
         let told = self.columns.iter().enumerate();
         let told =
             told.map(|(place, kind)| json_claim(&json_of(row, first + place)?, *kind, self.zone));
@@ -127,14 +167,21 @@ impl Users {
         let mut rows = Vec::new();
         for keys in keys.chunks(MOST) {
             let (sql, length) = padded(statements, keys.len());
-            let mut query = sqlx::query(sql.text());
-            for key in filled(keys, length) {
-                query = self.bind(query, key);
-            }
+            let query = self.bind_all(sqlx::query(sql.text()), keys, length);
             let found = query.fetch_all(&mut *connection).await.map_err(fault)?;
             rows.extend(found);
         }
         Ok(rows)
+    }
+
+    /// Binds these keys to so many marks.
+    pub(super) fn bind_all<'q>(
+        &self,
+        query: Query<'q, Driver, SqliteArguments>,
+        keys: &[UserKey],
+        length: usize,
+    ) -> Query<'q, Driver, SqliteArguments> {
+        filled(keys, length).fold(query, |query, key| self.bind(query, key))
     }
 
     fn bind<'q>(
