@@ -243,7 +243,9 @@ impl Sessions {
     /// The database did not answer; that must never be taken for [`Resolved::Missing`].
     pub async fn resolve(&self, key: SessionKey, details: bool) -> Result<Resolved, LookupError> {
         let started = Instant::now();
-        let resolved = self.look_up(key, details).await;
+        // One deadline for all the lookups of a request.
+        let until = self.0.store.deadline_after(started);
+        let resolved = self.look_up(key, details, until).await;
         let metrics = &self.0.metrics;
         metrics
             .session_lookup_duration
@@ -259,13 +261,16 @@ impl Sessions {
         resolved
     }
 
-    async fn look_up(&self, key: SessionKey, details: bool) -> Result<Resolved, LookupError> {
+    async fn look_up(
+        &self,
+        key: SessionKey,
+        details: bool,
+        until: Instant,
+    ) -> Result<Resolved, LookupError> {
         let site = &self.0;
-        // One deadline for all the lookups of a request.
-        let until = site.store.deadline();
         let latest = site.memo.latest(&key);
         let latest = latest.as_ref();
-        let (mut row, guess) = site.first_look(key, latest, details, until).await?;
+        let (mut row, mut guess) = site.first_look(key, latest, details, until).await?;
         // A password change writes the user, then the session under a new key. Between our two reads both can
         // happen, so a wrong hash counts only when the row is still the one that it was read from. That look is
         // never at something older: a session and a user that were read at different times need not fit.
@@ -278,11 +283,12 @@ impl Sessions {
                 Ok(derived) => derived,
                 Err(unreadable) => return Ok(site.unverifiable(unreadable)),
             };
-            let user = match site.login(&derived, guess.as_ref(), details, until).await? {
+            let user = match site.login(&derived, guess.take(), details, until).await? {
                 Login::Nobody => None,
                 Login::User(user) => Some(user),
                 Login::WrongHash => {
-                    let again = site.store.session(key, Freshness::Exact, until).await?;
+                    let again = site.store.session(key, Freshness::Exact, until);
+                    let again = Box::pin(again).await?;
                     if again.as_ref() == Some(&found) {
                         return Ok(Resolved::LoggedOut);
                     }
@@ -442,7 +448,7 @@ impl Site {
     async fn login(
         &self,
         derived: &Derived,
-        guess: Option<&Guess>,
+        guess: Option<Guess>,
         details: bool,
         until: Instant,
     ) -> Result<Login, LookupError> {
@@ -458,24 +464,28 @@ impl Site {
         let Some(key) = self.store.user_key(&login.user_id)? else {
             return Ok(Login::Nobody);
         };
-        let logged_in = |user: User| self.current_user(key.to_string(), user.details);
         // A guess only says yes. Its snapshot can be older than the row's, so that the user's new password
         // may not be in it when the session's new hash is: then the user is read after the row, from a
         // snapshot taken after this.
         if let Some(user) = guess
             .filter(|guess| guess.key == key)
-            .and_then(|guess| guess.user.as_ref())
+            .and_then(|guess| guess.user)
             && self.standing(derived, login, Some(&user.row)) == Standing::LoggedIn
         {
-            return Ok(Login::User(logged_in(user.clone())));
+            return Ok(Login::User(
+                self.current_user(key.to_string(), user.details),
+            ));
         }
         let user = self
             .store
             .user(key.clone(), details, Freshness::Exact, until);
-        let user = user.await?;
+        // Of its own, because it is rare: the future of each request would be larger.
+        let user = Box::pin(user).await?;
         let standing = self.standing(derived, login, user.as_ref().map(|user| &user.row));
         Ok(match (standing, user) {
-            (Standing::LoggedIn, Some(user)) => Login::User(logged_in(user)),
+            (Standing::LoggedIn, Some(user)) => {
+                Login::User(self.current_user(key.to_string(), user.details))
+            }
             (Standing::Flushed, _) => Login::WrongHash,
             (Standing::Anonymous, _) | (Standing::LoggedIn, None) => Login::Nobody,
         })

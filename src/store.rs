@@ -465,7 +465,12 @@ impl Store {
 
     /// When a lookup that begins now must have its answer.
     pub fn deadline(&self) -> Instant {
-        Instant::now() + self.options.deadline
+        self.deadline_after(Instant::now())
+    }
+
+    /// When a lookup that began then must have its answer.
+    pub fn deadline_after(&self, begun: Instant) -> Instant {
+        begun + self.options.deadline
     }
 
     /// Brings the metrics up to date that tell how much there is of something.

@@ -1,7 +1,5 @@
 //! The claims of an assertion, in the order in which they are written.
 
-use std::fmt::Write;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
@@ -188,8 +186,7 @@ fn member(out: &mut String, name: &str, value: &str) {
 }
 
 fn number(out: &mut String, name: &str, value: i64) {
-    // Writing to a String cannot fail.
-    let _ = write!(out, ",\"{name}\":{value}");
+    raw_member(out, name, itoa::Buffer::new().format(value));
 }
 
 /// A new `jti`: 128 random bits, base64url.

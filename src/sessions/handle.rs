@@ -214,7 +214,8 @@ impl Session {
         };
         let resolved = match (key, &self.state) {
             (Some(key), State::Unread(Offered::User(_, user))) => {
-                Some((key, self.sessions.as_user(user, details).await?))
+                let imagined = Box::pin(self.sessions.as_user(user, details));
+                Some((key, imagined.await?))
             }
             (Some(key), _) => Some((key, self.sessions.resolve(key, details).await?)),
             (None, _) => None,

@@ -91,7 +91,7 @@ impl Bounded {
         until: Instant,
     ) -> Result<Option<SessionRow>, LookupError> {
         if freshness == Freshness::Bounded
-            && let Some(row) = self.young_session(&key)
+            && let Some(row) = self.young_session(&key, self.clock.now())
         {
             return Ok(Some(row));
         }
@@ -112,7 +112,7 @@ impl Bounded {
         until: Instant,
     ) -> Result<Option<User>, LookupError> {
         if freshness == Freshness::Bounded
-            && let Some(user) = self.young_user(&key, details)
+            && let Some(user) = self.young_user(&key, details, self.clock.now())
         {
             return Ok(Some(user));
         }
@@ -134,7 +134,13 @@ impl Bounded {
     ) -> Result<(Option<SessionRow>, Option<User>), LookupError> {
         let (row, known) = match freshness {
             Freshness::Exact => (None, None),
-            Freshness::Bounded => (self.young_session(&key), self.young_user(&user, details)),
+            Freshness::Bounded => {
+                let now = self.clock.now();
+                (
+                    self.young_session(&key, now),
+                    self.young_user(&user, details, now),
+                )
+            }
         };
         match (row, known) {
             (Some(row), Some(known)) => Ok((Some(row), Some(known))),
@@ -190,17 +196,17 @@ impl Bounded {
     }
 
     /// A row that is here, young and live.
-    fn young_session(&self, key: &SessionKey) -> Option<SessionRow> {
+    fn young_session(&self, key: &SessionKey, now: Moment) -> Option<SessionRow> {
         let live = |entry: &Arc<Entry<SessionRow>>| entry.value.expire_date > self.clock.wall();
-        let entry = self.young(&self.sessions, key).filter(live);
+        let entry = self.young(&self.sessions, key, now).filter(live);
         count(&self.metrics.session_cache, entry.is_some());
         entry.map(|entry| entry.value.clone())
     }
 
     /// A user who is here and young, with `details` where they are asked for.
-    fn young_user(&self, key: &UserKey, details: bool) -> Option<User> {
+    fn young_user(&self, key: &UserKey, details: bool, now: Moment) -> Option<User> {
         let enough = |entry: &Arc<Entry<User>>| !details || entry.value.details.is_some();
-        let entry = self.young(&self.users, key).filter(enough);
+        let entry = self.young(&self.users, key, now).filter(enough);
         count(&self.metrics.user_cache, entry.is_some());
         entry.map(|entry| User {
             row: entry.value.row.clone(),
@@ -212,11 +218,10 @@ impl Bounded {
         &self,
         shelf: &Shelf<K, V>,
         key: &K,
+        now: Moment,
     ) -> Option<Arc<Entry<V>>> {
         let entry = shelf.cache.get(key)?;
-        entry
-            .is_young(self.clock.now(), self.bound)
-            .then_some(entry)
+        entry.is_young(now, self.bound).then_some(entry)
     }
 }
 

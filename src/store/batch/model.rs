@@ -129,6 +129,8 @@ impl Backend for Fake {
 enum Step {
     /// A request asks for the session of key n.
     Ask(usize),
+    /// Requests ask for the sessions of all keys at the same time.
+    Rush,
     /// Somebody commits a change of key n.
     Commit(usize),
     /// The server takes the snapshot of one of the statements that it was sent.
@@ -140,16 +142,30 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         (0..3_usize).prop_map(Step::Ask),
+        Just(Step::Rush),
         (0..3_usize).prop_map(Step::Commit),
         (0..4_usize).prop_map(Step::Snapshot),
         (0..4_usize).prop_map(Step::Answer),
     ]
 }
 
-struct Question {
+struct Asked {
     /// Commits of the key that were acknowledged before it was asked.
     before: u64,
     answer: JoinHandle<Result<Answer<SessionRow>, LookupError>>,
+}
+
+fn ask(fake: &Fake, batcher: &Arc<Batcher>, key: SessionKey) -> Asked {
+    let before = fake.0.lock().unwrap().commits.get(&key).copied();
+    let batcher = batcher.clone();
+    let answer = tokio::spawn(async move {
+        let until = Instant::now() + Duration::from_secs(3600);
+        batcher.session(key, until).await
+    });
+    Asked {
+        before: before.unwrap_or(0),
+        answer,
+    }
 }
 
 async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError> {
@@ -183,24 +199,8 @@ async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError>
     let mut questions = Vec::new();
     for step in steps {
         match step {
-            Step::Ask(place) => {
-                let key = keys[place];
-                let before = fake
-                    .0
-                    .lock()
-                    .unwrap()
-                    .commits
-                    .get(&key)
-                    .copied()
-                    .unwrap_or(0);
-                let batcher = batcher.clone();
-                let answer = tokio::spawn(async move {
-                    batcher
-                        .session(key, Instant::now() + Duration::from_secs(3600))
-                        .await
-                });
-                questions.push(Question { before, answer });
-            }
+            Step::Ask(place) => questions.push(ask(&fake, &batcher, keys[place])),
+            Step::Rush => questions.extend(keys.map(|key| ask(&fake, &batcher, key))),
             Step::Commit(place) => {
                 *fake
                     .0
@@ -225,7 +225,7 @@ async fn play(steps: Vec<Step>, connections: usize) -> Result<(), TestCaseError>
         let_go(&mut fake.0.lock().unwrap().seen, 0);
         settle().await;
     }
-    for Question { before, answer } in questions {
+    for Asked { before, answer } in questions {
         let number = match answer.await.unwrap().unwrap().value {
             None => 0,
             Some(SessionRow {

@@ -364,6 +364,8 @@ enum Step {
     Session(usize, Freshness),
     /// A request asks for a user, and whether for details.
     User(usize, bool, Freshness),
+    /// A request asks for a session and a user at once.
+    Both(usize, usize, bool, Freshness),
     /// Somebody else commits a change; `false`: the row goes.
     Foreign(Subject, bool),
     /// This process begins a change.
@@ -407,6 +409,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..KEYS, freshness()).prop_map(|(number, freshness)| Step::Session(number, freshness)),
         4 => (0..2_usize, any::<bool>(), freshness())
             .prop_map(|(number, details, freshness)| Step::User(number, details, freshness)),
+        4 => (0..KEYS, 0..2_usize, any::<bool>(), freshness())
+            .prop_map(|(number, user, details, freshness)| Step::Both(number, user, details, freshness)),
         3 => (subject, prop::bool::weighted(0.8))
             .prop_map(|(subject, lives)| Step::Foreign(subject, lives)),
         3 => (0..KEYS, kind).prop_map(|(number, kind)| Step::Own(number, kind)),
@@ -522,6 +526,20 @@ impl Play {
                     let key = user_key(number);
                     let user = bounded.user(&batcher, key, details, freshness, later());
                     user.await.unwrap().map(|user| ids_of(user, details))
+                });
+            }
+            Step::Both(number, user, details, freshness) => {
+                let (bounded, batcher) = (self.bounded.clone(), self.batcher.clone());
+                let (tell, told) = oneshot::channel();
+                self.ask(Subject::Session(number), freshness, async move {
+                    let (key, user) = (key(number), user_key(user));
+                    let both = bounded.both(&batcher, key, user, details, freshness, later());
+                    let (row, user) = both.await.unwrap();
+                    let _ = tell.send(user.map(|user| ids_of(user, details)));
+                    row.map(|row| vec![id_of(&row)])
+                });
+                self.ask(Subject::User(user), freshness, async move {
+                    told.await.unwrap()
                 });
             }
             Step::Foreign(subject, lives) => {
