@@ -129,6 +129,30 @@ fn the_end_moves_only_where_that_is_worth_a_write() {
     }
 }
 
+/// A row that is only ever extended would outlive the rotation of its key.
+#[test]
+fn an_extension_signs_with_the_first_key() {
+    let scene = Rolling::start("secret_key_fallbacks = [{ env = 'FALLBACK' }]");
+    let payload = br#"{"a": 1.50}"#;
+    for (lag, signed_anew) in [(Duration::seconds(10), false), (Duration::hours(1), true)] {
+        let row = rows::seal("the-old-key", payload);
+        let key = scene
+            .database
+            .raw_session(&row, Duration::seconds(AGE) - lag);
+        scene
+            .gateway
+            .get("/")
+            .session(&key)
+            .send()
+            .is_upstreams(200);
+        let now = scene.database.data(&key).unwrap();
+        assert_eq!(now != row, signed_anew, "{lag}");
+        if signed_anew {
+            assert_eq!(scene.database.read(&key), Some(json!({"a": 1.5})));
+        }
+    }
+}
+
 #[test]
 fn a_change_by_the_upstream_is_the_only_write() {
     let scene = Rolling::start("");
@@ -380,6 +404,7 @@ fn of_many_requests_at_once_one_extends() {
 fn rolling(database: &Database, app: &Upstream) -> Setup {
     Gateway::over(database)
         .line("django", "save_every_request = true")
+        .env("FALLBACK", "the-old-key")
         .upstream("app", app)
         .django("site", app)
         .route("path = '/'\nupstream = 'app'")
