@@ -272,8 +272,7 @@ impl Answered {
                 framing,
                 begun,
                 is_kept,
-            } => Rest::body(lease, framing, begun, is_kept)
-                .unwrap_or_else(|rest| Body::read(rest, idle)),
+            } => Rest::body(lease, framing, begun, is_kept, idle),
             Coming::Hyper(body) => Body::response(body, idle, move || {
                 if request.is_none_or(|request| request.has_finished()) {
                     lease.give_back();

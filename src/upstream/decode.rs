@@ -422,11 +422,11 @@ mod tests {
         );
     }
 
-    /// All of a chunked body, as it comes in parts of these sizes: the bytes, the trailers, and what follows.
-    fn unchunk(
-        body: &[u8],
-        parts: &[usize],
-    ) -> Result<Option<(Vec<u8>, HeaderMap, Vec<u8>)>, Malformed> {
+    /// The bytes, the trailers, and what follows.
+    type Unchunked = (Vec<u8>, HeaderMap, Vec<u8>);
+
+    /// All of a chunked body, as it comes in parts of these sizes.
+    fn unchunk(body: &[u8], parts: &[usize]) -> Result<Option<Unchunked>, Malformed> {
         let (mut chunked, mut come, mut data) = (Chunked::default(), BytesMut::new(), Vec::new());
         let mut rest = body;
         let mut sizes = parts.iter().copied().chain([body.len()]);

@@ -4,6 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -39,8 +40,15 @@ impl fmt::Debug for Rest {
 }
 
 impl Rest {
-    /// The body of an answer of which `begun` has come. Where that is all of it, the connection goes back at once.
-    pub fn body(lease: Lease, framing: Framing, begun: Bytes, is_kept: bool) -> Result<Body, Self> {
+    /// The body of an answer of which `begun` has come, never silent for longer than `idle`. Where that is all of it, the
+    /// connection goes back at once.
+    pub fn body(
+        lease: Lease,
+        framing: Framing,
+        begun: Bytes,
+        is_kept: bool,
+        idle: Duration,
+    ) -> Body {
         if let Framing::Length(length) = framing
             && let Ok(length) = usize::try_from(length)
             && begun.len() >= length
@@ -49,19 +57,20 @@ impl Rest {
             if is_kept && begun.len() == length {
                 lease.give_back();
             }
-            return Ok(match length {
+            return match length {
                 // Keeps the size that an answer to HEAD or a 304 speaks of: hyper takes it from the field.
                 0 => Body::Empty,
                 length => Body::Full(begun.slice(..length)),
-            });
+            };
         }
-        Err(Self {
+        let rest = Self {
             lease: Some(lease),
             framing,
             is_kept,
             come: begun.into(),
             room: LEAST_ROOM,
-        })
+        };
+        Body::read(rest, idle)
     }
 
     fn end(&mut self) {

@@ -423,6 +423,10 @@ enum Way {
 
 /// What came of sending a request.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and would be an allocation a request"
+)]
 pub enum Sent {
     /// An answer.
     Answered(Answered),
