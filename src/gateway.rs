@@ -451,6 +451,7 @@ impl Gateway {
         }
         if !behind.own_host
             && let Some(authority) = &admitted.authority
+            && parts.headers.get(header::HOST) != Some(authority)
         {
             parts.headers.insert(header::HOST, authority.clone());
         }

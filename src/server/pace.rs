@@ -251,13 +251,9 @@ impl Timer {
                 true => self.pace.rest(),
                 false => None,
             };
-            // An exchange may end elsewhere without a word, so at times it is looked whether there is a deadline.
-            let next = match (deadline, rest) {
-                (Some((deadline, _)), Some(rest)) => deadline.min(rest),
-                (Some((deadline, _)), None) => deadline,
-                (None, _) => self.sleep.deadline().max(Instant::now()) + self.pace.idle,
-            };
-            if deadline.is_some() && next < self.sleep.deadline() {
+            let next =
+                deadline.map(|(deadline, _)| rest.map_or(deadline, |rest| deadline.min(rest)));
+            if let Some(next) = next.filter(|next| *next < self.sleep.deadline()) {
                 self.sleep.as_mut().reset(next);
             }
             if self.sleep.as_mut().poll(cx).is_pending() {
@@ -267,7 +263,13 @@ impl Timer {
             match deadline {
                 Some((deadline, why)) if deadline <= now => return Poll::Ready(Due::End(why)),
                 _ if rest.is_some_and(|rest| rest <= now) => return Poll::Ready(Due::Rest),
-                _ => self.sleep.as_mut().reset(next),
+                _ => {
+                    // An exchange may end elsewhere without a word, so at times it is looked whether there is a
+                    // deadline.
+                    let later = || self.sleep.deadline().max(now) + self.pace.idle;
+                    let next = next.unwrap_or_else(later);
+                    self.sleep.as_mut().reset(next);
+                }
             }
         }
     }
