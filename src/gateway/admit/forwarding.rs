@@ -241,7 +241,7 @@ mod tests {
         let names = TOLD_BY_PROXIES.iter().chain(&NEVER_PASSED).chain(&own);
         for name in names {
             for spelling in [
-                name.replace('-', "-"),
+                name.to_string(),
                 name.replace('-', "_"),
                 name.replace('-', "."),
             ] {
