@@ -19,6 +19,8 @@ use crate::{
     telemetry::metrics::{self, Counters, Metrics},
 };
 
+const X_SESSION: HeaderName = HeaderName::from_static(reserved::X_SESSION);
+
 /// Signs for one upstream.
 pub struct Injector {
     signer: Signer,
@@ -182,10 +184,10 @@ impl Prepared<'_> {
         match HeaderValue::try_from(token.text) {
             Ok(mut value) => {
                 value.set_sensitive(true);
-                request.headers_mut().insert(reserved::X_SESSION, value);
+                request.headers_mut().insert(X_SESSION, value);
             }
             Err(_) => {
-                request.headers_mut().remove(reserved::X_SESSION);
+                request.headers_mut().remove(X_SESSION);
             }
         }
         for (name, value) in &self.plain {

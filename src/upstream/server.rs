@@ -157,7 +157,7 @@ impl Server {
     }
 
     /// A connection that is there, or a new one; only a new one where `fresh`. With `is_plain` it is for a request
-    /// that [`Wire::can_send`].
+    /// that [`is_plain`](super::is_plain).
     ///
     /// # Errors
     ///
