@@ -1,6 +1,6 @@
 //! base64 and zlib as Python's modules read and write them.
 
-use std::iter;
+use std::{cell::RefCell, iter};
 
 use base64::{
     Engine, alphabet,
@@ -104,9 +104,16 @@ pub(super) fn inflate(compressed: &[u8], limit: usize) -> Result<Vec<u8>, Unread
 pub(super) fn deflate(payload: &[u8]) -> Option<Vec<u8>> {
     // With no more room than this the stream ends only if it is short enough to be of use.
     let mut compressed = Vec::with_capacity(payload.len());
-    let mut compress = Compress::new(Compression::default(), true);
-    let status = compress.compress_vec(payload, &mut compressed, FlushCompress::Finish);
+    let status = COMPRESS.with_borrow_mut(|compress| {
+        compress.reset();
+        compress.compress_vec(payload, &mut compressed, FlushCompress::Finish)
+    });
     matches!(status, Ok(Status::StreamEnd)).then_some(compressed)
+}
+
+thread_local! {
+    /// A stream's state is 300 KiB: to make one costs more than to deflate a session of usual size.
+    static COMPRESS: RefCell<Compress> = RefCell::new(Compress::new(Compression::default(), true));
 }
 
 #[cfg(test)]
@@ -114,6 +121,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_stream_knows_nothing_of_the_one_before() {
+        let texts = [
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            r#"{"user": "secret", "b": "secret"}"#,
+        ];
+        let incompressible: Vec<u8> = (0..=255).collect();
+        for text in texts {
+            let fresh = std::thread::spawn(|| deflate(text.as_bytes()))
+                .join()
+                .unwrap();
+            for before in texts
+                .map(str::as_bytes)
+                .into_iter()
+                .chain([&incompressible[..]])
+            {
+                deflate(before);
+                assert_eq!(deflate(text.as_bytes()), fresh);
+            }
+        }
+    }
 
     #[test]
     fn base64_is_read_as_leniently_as_python_reads_it() {

@@ -33,6 +33,7 @@ impl Session {
         let extension = Extension {
             site: site.clone(),
             key: *key,
+            seen: site.seen(key, known.expire_date),
         };
         let extended = site.store.change(Some(*key), extension).await;
         site.metrics.session_extensions.count(match &extended {
@@ -52,11 +53,16 @@ impl Session {
 struct Extension {
     site: Arc<Site>,
     key: SessionKey,
+    seen: Option<SessionRow>,
 }
 
 impl Plan for Extension {
     /// The cookie and the new end, where it has moved.
     type Answer = Option<(Cookie, DateTime<Utc>)>;
+
+    fn seen(&self) -> Option<SessionRow> {
+        self.seen.clone()
+    }
 
     fn user(&self, _: Option<&SessionRow>) -> Option<UserKey> {
         None

@@ -50,6 +50,11 @@ impl Derived {
         })
     }
 
+    /// The text.
+    pub(super) fn text(&self) -> &Arc<str> {
+        &self.data
+    }
+
     /// Whether it was made from this text.
     pub(super) fn is_of(&self, data: &str) -> bool {
         *self.data == *data
@@ -60,6 +65,15 @@ impl Derived {
         self.password
             .get()
             .is_some_and(|fitting| **fitting == *password)
+    }
+
+    /// The same login fits the same password, whatever else is in the row.
+    pub(super) fn succeed(&self, earlier: &Self) {
+        if self.login == earlier.login
+            && let Some(fitting) = earlier.password.get()
+        {
+            self.remember_fit(fitting);
+        }
     }
 
     /// The hash was found to fit this `password` column.
@@ -170,5 +184,23 @@ mod tests {
         assert!(derived.fits("secret") && !derived.fits("secreT"));
         derived.remember_fit("other");
         assert!(derived.fits("secret") && !derived.fits("other"));
+    }
+
+    #[test]
+    fn what_is_known_of_a_password_goes_on_with_its_login_only() {
+        let with_hash = |hash: &str| {
+            let login = Login {
+                user_id: "1".into(),
+                backend: "backend".into(),
+                hash: Some(hash.into()),
+            };
+            Derived::new("a".into(), Session::empty(), Some(login))
+        };
+        let earlier = with_hash("x");
+        earlier.remember_fit("secret");
+        for (later, goes_on) in [(with_hash("x"), true), (with_hash("y"), false)] {
+            later.succeed(&earlier);
+            assert_eq!(later.fits("secret"), goes_on);
+        }
     }
 }

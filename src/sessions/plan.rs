@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
-use super::{Cookie, Site};
+use super::{Cookie, Site, memo::Derived};
 use crate::{
     assertion::{self, Opaque},
     config::Forward,
-    django::{Expiry, Standing, UserKey, expiry},
+    django::{Expiry, Standing, Unreadable, UserKey, expiry},
     patch::Patch,
     session::{Session, SessionKey},
     store::{ChangeError, Decision, NewRow, Plan, RowData, SessionRow, UserRow},
@@ -29,6 +29,8 @@ pub(super) struct Change {
     pub(super) patch: Patch,
     /// What an upstream sees of a session, for `"if"`.
     pub(super) view: Option<View>,
+    /// The row as the asker has seen it, where the change only gives it new contents.
+    pub(super) seen: Option<SessionRow>,
 }
 
 /// An upstream's view of a session.
@@ -170,6 +172,39 @@ impl Change {
 }
 
 impl Site {
+    /// The row of a session as it was last read here, with the end that the asker was told.
+    pub(super) fn seen(&self, key: &SessionKey, expire_date: DateTime<Utc>) -> Option<SessionRow> {
+        let text = self.memo.latest(key)?.text().clone();
+        let data = RowData::Text(text);
+        Some(SessionRow { data, expire_date })
+    }
+
+    /// What a row means: a copy of what is remembered, or found out.
+    fn contents(&self, key: &SessionKey, row: &SessionRow) -> Result<Session, Unreadable> {
+        if let RowData::Text(text) = &row.data
+            && let Some(derived) = self.memo.latest(key)
+            && derived.is_of(text)
+        {
+            return Ok((*derived.session).clone());
+        }
+        self.decode(row)
+    }
+
+    /// The text of a row, which is remembered: whoever reads it next knows what it means.
+    fn seal(&self, key: SessionKey, session: &Session, now: DateTime<Utc>) -> String {
+        let text = self.codec.encode(session, now);
+        // Parsed as whoever reads it would.
+        if let Ok(parsed) = Session::parse(session.to_json().into_bytes()) {
+            let login = self.login_of(&parsed);
+            let derived = Derived::new(text.as_str().into(), parsed, login);
+            if let Some(earlier) = self.memo.latest(&key) {
+                derived.succeed(&earlier);
+            }
+            self.memo.remember(key, derived);
+        }
+        text
+    }
+
     /// The row's data signed anew, if a fallback has signed it: a row that is only ever extended would outlive the
     /// rotation of its key. `None` leaves the bytes as they are.
     pub(super) fn under_the_first_key(
@@ -194,6 +229,10 @@ type Answer = Result<Outcome, Refused>;
 
 impl Plan for SessionPlan {
     type Answer = Answer;
+
+    fn seen(&self) -> Option<SessionRow> {
+        self.change.seen.clone()
+    }
 
     fn user(&self, row: Option<&SessionRow>) -> Option<UserKey> {
         if !self.change.logged_out {
@@ -232,7 +271,10 @@ impl SessionPlan {
         now: DateTime<Utc>,
     ) -> Result<(Decision, Outcome), Refused> {
         let patch = &self.change.patch;
-        let mut session = self.site.decode(row).map_err(|_| Refused::Unreadable)?;
+        let mut session = self
+            .site
+            .contents(&key, row)
+            .map_err(|_| Refused::Unreadable)?;
         if self.change.logged_out && !self.fits(&session, user) {
             // Django flushes such a session when it meets it; what the upstream stores starts afresh.
             return self.start_afresh(now);
@@ -262,7 +304,7 @@ impl SessionPlan {
             return Ok((Decision::Keep, Outcome { changed, stored }));
         }
         let data = match changed {
-            true => Some(self.site.codec.encode(&session, now)),
+            true => Some(self.site.seal(key, &session, now)),
             false => self.site.under_the_first_key(row, &session, now),
         };
         let decision = Decision::Update {

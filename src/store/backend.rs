@@ -4,7 +4,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use chrono::{DateTime, SubsecRound, Utc};
 
-use super::{SessionRow, State, UserDetails, UserRow, change::NewRow, shape::Shape};
+use super::{
+    SessionRow, State, UserDetails, UserRow,
+    change::{NewRow, Swap},
+    shape::Shape,
+};
 use crate::{django::UserKey, session::SessionKey};
 
 /// A connection is replaced after this time, so that a changed address or role is noticed.
@@ -159,6 +163,23 @@ pub trait Backend: Send + Sync + 'static {
         connection: &mut Self::Connection,
         key: &SessionKey,
     ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Whether [`Backend::swap`] can be used.
+    fn swaps(&self) -> bool {
+        false
+    }
+
+    /// Replaces rows, each only if it is, byte for byte, what it must be and nobody holds it; commits. Tells of each
+    /// whether it was replaced. Outside of any transaction. Of an error, only [`Fault::Away`] and
+    /// [`Fault::Timeout`] leave open what was stored.
+    fn swap(
+        &self,
+        _: &mut Self::Connection,
+        swaps: &[Swap],
+    ) -> impl Future<Output = Result<Vec<bool>, Fault>> + Send {
+        let none = vec![false; swaps.len()];
+        async { Ok(none) }
+    }
 
     /// What is read back where this moment was written as an `expire_date`: a wall clock that is put back shows
     /// two moments alike.

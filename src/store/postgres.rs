@@ -20,7 +20,7 @@ use self::{
 use super::{
     Options, RowData, SessionRow, UserRow,
     backend::{Backend, Fault, Found, Proof, Wanted},
-    change::NewRow,
+    change::{NewRow, Swap, stored},
     details::Gathered,
     shape::{self, Column, Shape},
     sql::quoted,
@@ -43,6 +43,7 @@ pub struct Postgres {
     update: Statement,
     touch: Statement,
     delete: Statement,
+    swap: Statement,
 }
 
 /// Where the boolean stands in the rows of a lookup, behind a key, a text and a moment.
@@ -107,6 +108,20 @@ impl Postgres {
                 "UPDATE {table} SET expire_date = $2 WHERE session_key = $1"
             )),
             delete: terms.statement(format!("DELETE FROM {table} WHERE session_key = $1")),
+            // Locked before they are replaced, so that a row that somebody holds is passed over. The comparison is
+            // of bytes, whatever the column's collation. The planner must not see how long the arrays are: for short
+            // ones it would plan the statement each time, which costs twice what the statement itself does.
+            swap: terms.statement(format!(
+                "WITH free AS (SELECT t.session_key, w.data, w.date \
+                 FROM unnest((SELECT $1::text[]), (SELECT $2::text[]), (SELECT $3::timestamptz[]), \
+                 (SELECT $4::text[]), (SELECT $5::timestamptz[])) \
+                 AS w(key, old_data, old_date, data, date) \
+                 JOIN {table} t ON t.session_key = w.key AND t.expire_date = w.old_date \
+                 AND t.session_data COLLATE \"C\" = w.old_data FOR UPDATE OF t SKIP LOCKED) \
+                 UPDATE {table} t SET session_data = free.data, expire_date = free.date \
+                 FROM free WHERE t.session_key = free.session_key RETURNING {key}",
+                key = "t.session_key::text"
+            )),
             terms,
         })
     }
@@ -373,6 +388,34 @@ impl Backend for Postgres {
             .await
             .map(drop)
             .map_err(fault)
+    }
+
+    /// Not behind a pooler: a statement outside of a transaction would need a name there. Nor where a role may be
+    /// read-only by default: only a transaction can say otherwise.
+    fn swaps(&self) -> bool {
+        !self.site.pooled && !self.site.accept_replica
+    }
+
+    async fn swap(&self, handle: &mut Handle, swaps: &[Swap]) -> Result<Vec<bool>, Fault> {
+        let keys: Vec<&str> = swaps.iter().map(|swap| swap.key.as_str()).collect();
+        let old_data: Vec<&str> = swaps.iter().map(|swap| &*swap.old_data).collect();
+        let old_dates: Vec<_> = swaps.iter().map(|swap| swap.old_expire_date).collect();
+        let data: Vec<&str> = swaps.iter().map(|swap| &*swap.data).collect();
+        let dates: Vec<_> = swaps.iter().map(|swap| swap.expire_date).collect();
+        let query = self
+            .swap
+            .query()
+            .bind(&keys)
+            .bind(old_data)
+            .bind(old_dates)
+            .bind(data)
+            .bind(dates);
+        // To its end, which is after the commit.
+        let rows = query
+            .fetch_all(&mut handle.connection)
+            .await
+            .map_err(fault)?;
+        stored(swaps, rows.iter().map(|row| row.try_get(0)))
     }
 
     async fn commit(&self, handle: &mut Handle) -> Result<(), Fault> {

@@ -28,7 +28,7 @@ use self::users::Users;
 use super::{
     Options, RowData, SessionRow, UserRow,
     backend::{Backend, Fault, Found, Proof, Wanted},
-    change::NewRow,
+    change::{NewRow, Swap, stored},
     details::Gathered,
     shape::{self, Column, Shape},
     sql::{MOST, Sql, filled, padded, padded_statements, quoted},
@@ -65,6 +65,7 @@ pub struct Sqlite {
     update: Sql,
     touch: Sql,
     delete: Sql,
+    swap: Vec<Sql>,
 }
 
 impl Sqlite {
@@ -90,6 +91,15 @@ impl Sqlite {
                 "UPDATE {table} SET expire_date = ? WHERE session_key = ?"
             )),
             delete: Sql::new(format!("DELETE FROM {table} WHERE session_key = ?")),
+            swap: padded_statements(|marks| {
+                let rows = marks.replace('?', "(?, ?, ?, ?, ?)");
+                format!(
+                    "UPDATE {table} AS t SET session_data = w.column4, expire_date = w.column5 \
+                     FROM (VALUES {rows}) AS w WHERE t.session_key = w.column1 \
+                     AND t.session_data = w.column2 COLLATE BINARY \
+                     AND t.expire_date = w.column3 COLLATE BINARY RETURNING session_key"
+                )
+            }),
         }
     }
 
@@ -409,6 +419,32 @@ impl Backend for Sqlite {
             .await
             .map(drop)
             .map_err(fault)
+    }
+
+    fn swaps(&self) -> bool {
+        true
+    }
+
+    async fn swap(&self, handle: &mut Handle, swaps: &[Swap]) -> Result<Vec<bool>, Fault> {
+        handle.is_current(&self.path)?;
+        let (sql, length) = padded(&self.swap, swaps.len());
+        let mut query = sqlx::query(sql.text());
+        for swap in filled(swaps, length) {
+            query = query
+                .bind(swap.key.as_str())
+                .bind(&*swap.old_data)
+                .bind(self.text(swap.old_expire_date))
+                .bind(&*swap.data)
+                .bind(self.text(swap.expire_date));
+        }
+        let rows = query
+            .fetch_all(&mut handle.connection)
+            .await
+            .map_err(fault)?;
+        let swapped = stored(swaps, rows.iter().map(|row| row.try_get_unchecked(0)))?;
+        // Afterwards too: the file may have been replaced while its lock was waited for.
+        handle.is_current(&self.path)?;
+        Ok(swapped)
     }
 
     fn held(&self, time: DateTime<Utc>) -> DateTime<Utc> {

@@ -1,6 +1,8 @@
 //! How rows and cookies are written beside others who write: real Django's cookies, deadlocks, rows that somebody
 //! else holds, and values over which Django would lose a session.
 
+mod together;
+
 use chrono::{Duration, NaiveDateTime};
 use serde_json::{Value, json};
 

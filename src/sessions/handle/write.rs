@@ -177,12 +177,19 @@ impl Session {
             State::Known(key, _) => (Some(*key), false),
         };
         let keeps_user = !patch.flush();
+        let seen = match &self.state {
+            State::Known(key, known) if !patch.flush() && !patch.cycle() => {
+                self.site().seen(key, known.expire_date)
+            }
+            _ => None,
+        };
         let change = Change {
             key,
             had_cookie: self.had_cookie,
             logged_out,
             patch,
             view,
+            seen,
         };
         let started = Instant::now();
         let outcome = plan::carry_out(self.sessions.0.clone(), change).await;

@@ -192,6 +192,7 @@ impl Scene {
                 audience: "a".into(),
                 forward: Forward::AllButProtected,
             }),
+            seen: None,
         };
         let site = self.site.clone();
         let (decision, answer) = SessionPlan { site, change }.decide(row, None, self.now);

@@ -10,15 +10,19 @@ use chrono_tz::Tz;
 
 use super::*;
 use crate::store::{
+    RowData,
     backend::{Found, Proof, Wanted},
     shape::Shape,
 };
 
+mod swapped;
+mod together;
+
 /// One row of the fake.
 type Row = (String, DateTime<Utc>);
 
-/// How the next commit is lost.
-#[derive(Clone, Copy, PartialEq)]
+/// How the next commit, or swap, is lost.
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Lost {
     /// The connection breaks before the server has seen it.
     Before,
@@ -28,14 +32,23 @@ enum Lost {
     ThenOverwritten,
     /// As `Before`, and the server stays away.
     ForGood,
+    /// Of a swap only: it is carried out when the next transaction has ended.
+    Late,
 }
 
 #[derive(Default)]
 struct World {
     rows: HashMap<SessionKey, Row>,
-    at_commit: Vec<Lost>,
+    /// What becomes of the coming commits, the last of them first.
+    at_commit: Vec<Option<Lost>>,
     at_lock: Vec<Fault>,
+    /// Whoever holds it lets nobody have a row's lock, nor any answer to a swap.
+    gate: Arc<tokio::sync::RwLock<()>>,
     begun: usize,
+    /// What becomes of the coming swaps, the last of them first.
+    at_swap: Vec<Option<Lost>>,
+    late: Vec<Swap>,
+    swapped: usize,
     is_away: bool,
 }
 
@@ -49,6 +62,25 @@ struct Copy(HashMap<SessionKey, Row>);
 impl Fake {
     fn world(&self) -> std::sync::MutexGuard<'_, World> {
         self.0.lock().unwrap()
+    }
+}
+
+impl World {
+    /// A transaction has ended.
+    fn carry_out_late(&mut self) {
+        for swap in std::mem::take(&mut self.late) {
+            self.swap(&swap);
+        }
+    }
+
+    fn swap(&mut self, swap: &Swap) -> bool {
+        let before = (swap.old_data.to_string(), swap.old_expire_date);
+        let is_same = self.rows.get(&swap.key) == Some(&before);
+        if is_same {
+            let row = (swap.data.to_string(), swap.expire_date.trunc_subsecs(0));
+            self.rows.insert(swap.key, row);
+        }
+        is_same
     }
 }
 
@@ -96,6 +128,8 @@ impl Backend for Fake {
         key: &SessionKey,
         now: DateTime<Utc>,
     ) -> Result<Option<SessionRow>, Fault> {
+        let gate = self.world().gate.clone();
+        let _passed = gate.read().await;
         if let Some(fault) = self.world().at_lock.pop() {
             return Err(fault);
         }
@@ -117,6 +151,7 @@ impl Backend for Fake {
         if copy.0.contains_key(&row.key) {
             return Err(Fault::Taken);
         }
+        refuse(Some(&row.data))?;
         copy.0
             .insert(row.key, (row.data.clone(), self.held(row.expire_date)));
         Ok(())
@@ -129,6 +164,7 @@ impl Backend for Fake {
         data: Option<&str>,
         expire_date: DateTime<Utc>,
     ) -> Result<u64, Fault> {
+        refuse(data)?;
         let Some(row) = copy.0.get_mut(key) else {
             return Ok(0);
         };
@@ -151,10 +187,11 @@ impl Backend for Fake {
 
     async fn commit(&self, copy: &mut Copy) -> Result<(), Fault> {
         let mut world = self.world();
-        let lost = world.at_commit.pop();
+        let lost = world.at_commit.pop().flatten();
         if matches!(lost, None | Some(Lost::After | Lost::ThenOverwritten)) {
             world.rows = std::mem::take(&mut copy.0);
         }
+        world.carry_out_late();
         match lost {
             None => return Ok(()),
             Some(Lost::ThenOverwritten) => {
@@ -169,7 +206,47 @@ impl Backend for Fake {
     }
 
     async fn rollback(&self, _: &mut Copy) -> Result<(), Fault> {
+        self.world().carry_out_late();
         Ok(())
+    }
+
+    fn swaps(&self) -> bool {
+        true
+    }
+
+    async fn swap(&self, _: &mut Copy, swaps: &[Swap]) -> Result<Vec<bool>, Fault> {
+        let gate = self.world().gate.clone();
+        let _passed = gate.read().await;
+        let mut world = self.world();
+        world.swapped += 1;
+        for swap in swaps {
+            refuse(Some(&swap.data))?;
+        }
+        let lost = world.at_swap.pop().flatten();
+        if lost == Some(Lost::Late) {
+            world.late = swaps.to_vec();
+        }
+        if matches!(lost, None | Some(Lost::After | Lost::ThenOverwritten)) {
+            let stored = swaps.iter().map(|swap| world.swap(swap)).collect();
+            if lost.is_none() {
+                return Ok(stored);
+            }
+        }
+        if lost == Some(Lost::ThenOverwritten) {
+            for row in world.rows.values_mut() {
+                row.0 = "somebody else's".into();
+            }
+        }
+        world.is_away = lost == Some(Lost::ForGood);
+        Err(Fault::Away("the connection broke".into()))
+    }
+}
+
+/// The fake's own rule: no exclamation marks.
+fn refuse(data: Option<&str>) -> Result<(), Fault> {
+    match data {
+        Some(data) if data.contains('!') => Err(Fault::Refused("no exclamation marks".into())),
+        _ => Ok(()),
     }
 }
 
@@ -230,6 +307,10 @@ async fn run(
     key: Option<SessionKey>,
     decision: fn() -> Decision,
 ) -> Result<bool, ChangeError> {
+    changer(fake, 2).run(key, Fixed(decision)).await
+}
+
+fn changer(fake: &Fake, session_queue: usize) -> Arc<Changer<Fake>> {
     let options = Options {
         table: "django_session".into(),
         time_zone: Tz::UTC,
@@ -241,28 +322,21 @@ async fn run(
         accept_replica: false,
         session_data: 1024,
         lookup_queue: 1,
-        session_queue: 2,
+        session_queue,
         users: None,
         metrics: Arc::default(),
         under_way: UnderWay::default(),
     };
     let state = Arc::new(State::default());
     let runtime = runtime::Handle::current();
-    Arc::new(Changer::new(
-        Arc::new(fake.clone()),
-        &options,
-        &state,
-        None,
-        &runtime,
-    ))
-    .run(key, Fixed(decision))
-    .await
+    let changer = Changer::new(Arc::new(fake.clone()), &options, &state, None, &runtime);
+    Arc::new(changer)
 }
 
 fn world(at_commit: &[Lost]) -> Fake {
     let fake = Fake::default();
     fake.world().rows.insert(old_key(), ("old".into(), later()));
-    fake.world().at_commit = at_commit.to_vec();
+    fake.world().at_commit = at_commit.iter().copied().map(Some).collect();
     fake
 }
 

@@ -34,9 +34,9 @@ struct Plan {
 
 struct Armed {
     cut: Cut,
-    /// The message of the client at which to cut; the one that begins the transaction is 0.
+    /// The message of the client at which to cut; the one that begins the write is 0.
     place: usize,
-    /// The connection that has begun a transaction, and its messages since.
+    /// The connection that has begun a write, and its messages since.
     engaged: Option<(usize, usize)>,
     /// What happens before the client learns of it.
     meanwhile: Box<dyn FnOnce() + Send>,
@@ -164,6 +164,13 @@ fn relay(number: usize, client: TcpStream, server: TcpStream, plan: &Arc<Mutex<P
     });
 }
 
+/// Whether a message is of a statement that replaces a row on PostgreSQL: its text, or its values (`Bind`), which
+/// hold the row.
+fn is_swap(message: &[u8]) -> bool {
+    let has_text = message.windows(11).any(|part| part == b"SKIP LOCKED");
+    has_text || (message.first() == Some(&b'B') && message.len() > 400)
+}
+
 impl Plan {
     /// Whether this message of this connection is the one.
     fn cut(&mut self, number: usize, message: &[u8]) -> Option<(Cut, Box<dyn FnOnce() + Send>)> {
@@ -175,7 +182,7 @@ impl Plan {
                 *place
             }
             Some(_) => return None,
-            None if begins(b"BEGIN") || begins(b"START TRANSACTION") => {
+            None if begins(b"BEGIN") || begins(b"START TRANSACTION") || is_swap(message) => {
                 armed.engaged = Some((number, 0));
                 0
             }
