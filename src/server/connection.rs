@@ -8,6 +8,7 @@ use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
+    upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Instant;
@@ -247,6 +248,9 @@ impl Trip {
     ) -> Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>> {
         let has_body = !request.body().is_end_stream();
         let exchange = self.pace.begin(has_body);
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            self.pace.asks_upgrade();
+        }
         if !self.is_h2 {
             self.pace.head_ends();
         }

@@ -79,10 +79,13 @@ impl Guard {
         }
     }
 
-    /// Gives bytes back that belong to who reads next. They are copied: the buffer that they lie in is large, and stays
-    /// as long as the least of it, be it nothing.
+    /// Gives bytes back that belong to who reads next, between two requests. They are copied: the buffer that they lie
+    /// in is large, and stays as long as the least of it, be it nothing. Empty lines begin no head (RFC 9112, section
+    /// 2.2).
     pub fn unread(&mut self, bytes: &[u8]) {
-        self.unread = Bytes::copy_from_slice(bytes);
+        let is_text = |byte: &u8| !matches!(byte, b'\r' | b'\n');
+        let head = bytes.iter().position(is_text).unwrap_or(bytes.len());
+        self.unread = Bytes::copy_from_slice(&bytes[head..]);
     }
 
     /// Ready when there may be something to read, or the end.

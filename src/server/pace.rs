@@ -44,6 +44,8 @@ pub struct Pace {
     lingers: AtomicBool,
     /// The last request has a body, of whose end nothing is known here.
     has_body: AtomicBool,
+    /// A request has asked for another protocol: hyper would give the connection up to it, even much later.
+    asked_upgrade: AtomicBool,
     /// It is on its way to its end, or what follows is not HTTP.
     ends: AtomicBool,
     /// It is being set aside: the socket stays open.
@@ -85,6 +87,7 @@ impl Pace {
             tunnel: AtomicBool::new(false),
             lingers: AtomicBool::new(false),
             has_body: AtomicBool::new(false),
+            asked_upgrade: AtomicBool::new(false),
             ends: AtomicBool::new(false),
             stays_open: AtomicBool::new(false),
         })
@@ -149,6 +152,11 @@ impl Pace {
         self.lingers.load(Relaxed)
     }
 
+    /// From now on the connection is never set aside.
+    pub fn asks_upgrade(&self) {
+        self.asked_upgrade.store(true, Relaxed);
+    }
+
     /// There will be no further request.
     pub fn ends(&self) {
         self.ends.store(true, Relaxed);
@@ -171,6 +179,7 @@ impl Pace {
             && self.blocked_since.load(Relaxed) == 0
             && !self.is_busy()
             && !self.has_body.load(Relaxed)
+            && !self.asked_upgrade.load(Relaxed)
             && !self.ends.load(Relaxed)
             && !self.tunnel.load(Relaxed);
         is_quiet.then(|| self.since(self.quiet_since.load(Relaxed), REST))

@@ -134,7 +134,9 @@ pub struct Changer<B: Backend> {
     state: Arc<State>,
     runtime: runtime::Handle,
     deadline: Duration,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
+    /// Of those who store many rows at once: their own, so that rows which others hold do not stop them too.
+    sender_permits: Arc<Semaphore>,
     write_connections: usize,
     swaps: Swaps,
     idle: StdMutex<Vec<Pooled<B>>>,
@@ -162,6 +164,19 @@ impl UnderWay {
     }
 }
 
+/// Of `write_connections`, for changes that lock their row and for those who send many rows at once. Where there are few,
+/// they share them.
+fn permits(connections: usize) -> (Arc<Semaphore>, Arc<Semaphore>) {
+    let all = |count| Arc::new(Semaphore::new(count));
+    match connections.checked_sub(swap::MOST_STATEMENTS) {
+        None | Some(0) => {
+            let shared = all(connections);
+            (shared.clone(), shared)
+        }
+        Some(rest) => (all(rest), all(swap::MOST_STATEMENTS)),
+    }
+}
+
 impl<B: Backend> Changer<B> {
     /// Prepares; connects when the first change comes. `bounded` hears of changes before their askers do.
     pub fn new(
@@ -171,12 +186,14 @@ impl<B: Backend> Changer<B> {
         bounded: Option<Arc<Bounded>>,
         runtime: &runtime::Handle,
     ) -> Self {
+        let (permits, sender_permits) = permits(options.write_connections);
         Self {
             backend,
             state: state.clone(),
             runtime: runtime.clone(),
             deadline: options.deadline,
-            permits: Semaphore::new(options.write_connections),
+            permits,
+            sender_permits,
             write_connections: options.write_connections,
             swaps: Swaps::default(),
             idle: StdMutex::default(),

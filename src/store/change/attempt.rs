@@ -231,14 +231,16 @@ impl<B: Backend> Changer<B> {
     /// here, after which it can never happen again: the row is another one then. Every other end is unknown.
     pub(super) async fn settle(&self, swap: &Swap, jobs: &mut [Box<dyn Job>]) -> bool {
         let until = Instant::now() + self.deadline;
-        let Ok(Ok(_permit)) = timeout_at(until, self.permits.acquire()).await else {
-            return false;
-        };
         loop {
+            // Not held while this waits: as many as a statement has rows may have to be settled.
+            let Ok(Ok(permit)) = timeout_at(until, self.permits.acquire()).await else {
+                return false;
+            };
             match self.try_to_settle(swap, jobs, until).await {
                 Ok(is_stored) => return is_stored,
                 Err(fault) => self.state.change_failed(&fault),
             }
+            drop(permit);
             if Instant::now() + PAUSE * 10 > until {
                 return false;
             }

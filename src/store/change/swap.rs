@@ -34,7 +34,7 @@ const MOST_ROWS: usize = 128;
 const MOST_BYTES: usize = 1024 * 1024;
 
 /// Statements under way at once: while one is committed, the next one is gathered.
-const MOST_STATEMENTS: usize = 2;
+pub(super) const MOST_STATEMENTS: usize = 2;
 
 /// One row: what it is, and what it is to become.
 #[derive(Clone)]
@@ -134,6 +134,20 @@ impl Swaps {
         place.is_some_and(|place| waiting.remove(place).is_some())
     }
 
+    /// Sends back who wants to know before this moment.
+    fn turn_away(&self, before: Instant) {
+        let mut queue = self.lock();
+        let all = std::mem::take(&mut queue.waiting);
+        let (late, in_time): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|waiting| waiting.until < before);
+        queue.waiting = in_time.into();
+        drop(queue);
+        for waiting in late {
+            // The asker waits for as long as this is there.
+            let _ = waiting.asker.send(Swapped::NotStored);
+        }
+    }
+
     /// The next ones, in their order.
     fn take(&self) -> Vec<Waiting> {
         let mut queue = self.lock();
@@ -213,16 +227,13 @@ impl<B: Backend> Changer<B> {
             is_done: false,
         };
         while let Some(earliest) = sender.earliest() {
-            let permit = timeout_at(earliest, self.permits.acquire()).await;
-            let mut batch = self.swaps.take();
-            // Who has little time left would hurry all others.
-            let soon = Instant::now() + self.deadline / 4;
-            let in_time = matches!(permit, Ok(Ok(_)));
-            for late in batch.extract_if(.., |waiting| !in_time || waiting.until < soon) {
-                // The asker waits for as long as this is there.
-                let _ = late.asker.send(Swapped::NotStored);
+            let permit = timeout_at(earliest, self.sender_permits.acquire()).await;
+            // Who has little time left would hurry all others: the server itself gives up waiting for a lock after
+            // half of the deadline at the latest, and what it refuses is known not to be stored.
+            self.swaps.turn_away(Instant::now() + self.deadline * 5 / 8);
+            if matches!(permit, Ok(Ok(_))) {
+                self.send(self.swaps.take()).await;
             }
-            self.send(batch).await;
         }
     }
 

@@ -39,11 +39,11 @@ impl Terms {
         let milliseconds = |time: Duration| time.as_millis().max(1).to_string();
         let lock_timeout = milliseconds(options.deadline / 2);
         // A plan for these very keys is no better than one for any, and costs as much as carrying it out. Servers
-        // that do not know the setting are left as they are.
+        // that do not know the setting are left as they are, and so is a connection that is not our own.
         let keeps_settings = format!(
-            "SELECT setting = '{lock_timeout}', \
+            "SELECT setting = '{lock_timeout}', CASE WHEN setting = '{lock_timeout}' THEN \
                 (SELECT set_config(name, 'force_generic_plan', false) FROM pg_settings \
-                 WHERE name = 'plan_cache_mode') \
+                 WHERE name = 'plan_cache_mode') END \
              FROM pg_settings WHERE name = 'lock_timeout'"
         );
         let limits = [

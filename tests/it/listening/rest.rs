@@ -158,3 +158,33 @@ fn a_connection_that_was_set_aside_ends_at_its_deadline_and_with_the_server() {
     assert!(once_more.is_closed() && silent.is_closed());
     assert_eq!(gateway.process.wait().code(), Some(0));
 }
+
+#[test]
+fn a_connection_that_once_asked_for_another_protocol_is_not_closed_for_being_idle() {
+    let app = Upstream::start();
+    let gateway = setup(&app).start();
+    let mut client = Connection::open(gateway.address());
+    let asks = b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    client.write(asks).unwrap();
+    client.answer("GET").is_upstreams(200);
+    // hyper remembers the wish whatever follows.
+    for _ in 0..2 {
+        std::thread::sleep(Duration::from_secs(1));
+        ask(&mut client, &gateway);
+    }
+    assert!(!gateway.log().contains(SET_ASIDE));
+}
+
+#[test]
+fn an_empty_line_after_a_request_begins_no_head() {
+    let app = Upstream::start();
+    let gateway = setup(&app).line("timeouts", "head = '1s'").start();
+    let mut client = Connection::open(gateway.address());
+    let whole = gateway.get("/").bytes();
+    client.write(&[&whole[..], b"\r\n"].concat()).unwrap();
+    client.answer("GET").is_upstreams(200);
+    set_aside(&gateway, 1);
+    // Longer than a head may take.
+    std::thread::sleep(Duration::from_secs(2));
+    ask(&mut client, &gateway);
+}
