@@ -131,6 +131,7 @@ mod tests {
         let other = SessionKey::random().unwrap();
         let elsewhere = sessions.tell(&other, &again, "shop", &all);
         assert_ne!(elsewhere.sid, told.sid);
+        assert_eq!(tell(&again).sid, told.sid);
         let mut changed = known(&sessions, key).await;
         changed.session = Arc::new(Contents::parse(br#"{"cart":1}"#.to_vec()).unwrap());
         assert_eq!(contents(&tell(&changed)).0, r#"{"cart":1}"#);
