@@ -6,6 +6,7 @@
 //! (RFC 7518, 3.2) or Ed25519 (RFC 8037, 3.1) over `base64url(header) "." base64url(payload)` (RFC
 //! 7515, 5.1), with everything that is the same for each request computed once.
 
+mod base64url;
 pub mod claims;
 pub mod jwks;
 pub mod opaque;
@@ -108,28 +109,29 @@ impl Signer {
 
     /// The compact JWS of this payload.
     pub fn sign(&self, payload: &[u8]) -> String {
-        let mut token = String::with_capacity(self.length(payload.len()));
-        token.push_str(&self.head);
-        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+        let mut token = vec![b'.'; self.length(payload.len())];
+        let signed = token.len() - 1 - self.key.signature_len();
+        token[..self.head.len()].copy_from_slice(self.head.as_bytes());
+        base64url::put(payload, &mut token[self.head.len()..signed]);
+        let (message, signature) = token.split_at_mut(signed);
         match &self.key {
             Key::Hs256(mac) => {
                 let mut mac = mac.clone();
-                mac.update(&token.as_bytes()[self.head.len()..]);
-                token.push('.');
-                URL_SAFE_NO_PAD.encode_string(mac.finalize().into_bytes(), &mut token);
+                mac.update(&message[self.head.len()..]);
+                base64url::put(&mac.finalize().into_bytes(), &mut signature[1..]);
             }
             Key::EdDsa(private_key) => {
-                let signature = private_key.sign(token.as_bytes());
-                token.push('.');
-                URL_SAFE_NO_PAD.encode_string(signature.to_bytes(), &mut token);
+                let bytes = private_key.sign(message).to_bytes();
+                base64url::put(&bytes, &mut signature[1..]);
             }
         }
-        token
+        // base64url and dots are ASCII.
+        String::from_utf8(token).unwrap_or_default()
     }
 
     /// The length of a token over a payload of so many bytes.
     fn length(&self, payload: usize) -> usize {
-        self.head.len() + (payload * 4).div_ceil(3) + 1 + self.key.signature_len()
+        self.head.len() + base64url::length(payload) + 1 + self.key.signature_len()
     }
 }
 
