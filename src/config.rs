@@ -12,6 +12,7 @@ mod listeners;
 mod load;
 mod log;
 mod mysql;
+mod pem;
 mod plain;
 pub mod protected;
 mod report;

@@ -4,23 +4,20 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
 use tokio_rustls::rustls::{
     self, InconsistentKeys, ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::CertificateDer,
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
-use super::{item::Value, keys, secrets, tree::Table};
-
-/// A chain has a few certificates of 1 to 2 KiB.
-const MAX_FILE: u64 = 1024 * 1024;
+use super::{item::Value, keys, pem, tree::Table};
 
 /// The certificates of a listener. `Debug` shows what is public.
 #[derive(Clone, Debug)]
@@ -223,7 +220,7 @@ fn read_one(item: &Value<'_>) -> Option<Certificate> {
         .context
         .folder
         .join(certificate.text("the path of a file")?);
-    let key_file = key.text("the path of a file")?;
+    key.text("the path of a file")?;
     if item.context.without_secrets {
         return Some(Certificate {
             file,
@@ -232,9 +229,9 @@ fn read_one(item: &Value<'_>) -> Option<Certificate> {
             key: None,
         });
     }
-    let chain = read_chain(&certificate, &file);
-    let private = read_key(&key, key_file);
-    let (chain, private) = (chain?, private?);
+    let chain = pem::certificates(&certificate, &file);
+    let private = pem::private_key(&key);
+    let (chain, private) = (chain?.found, private?.found);
     let (names, not_after) = inspect(&certificate, &chain)?;
     let certified = CertifiedKey::from_der(chain, private, &ring::default_provider());
     let certified = certified.map_err(|error| key.problem(unfit(&error), None));
@@ -253,44 +250,6 @@ fn unfit(error: &rustls::Error) -> String {
         }
         error => format!("this key cannot be used: {error}"),
     }
-}
-
-fn read_chain(value: &Value<'_>, file: &Path) -> Option<Vec<CertificateDer<'static>>> {
-    let bytes = match value
-        .context
-        .files
-        .read(file, MAX_FILE, "it is larger than 1 MiB")
-    {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            value.problem(format!("{} cannot be read: {error}", file.display()), None);
-            return None;
-        }
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match chain {
-        Ok(chain) if !chain.is_empty() => Some(chain),
-        _ => {
-            let why = format!("{} has no certificate in PEM", file.display());
-            value.problem(why, None);
-            None
-        }
-    }
-}
-
-fn read_key(value: &Value<'_>, file: &str) -> Option<PrivateKeyDer<'static>> {
-    let found = secrets::from_file(value)?.secret?;
-    // What the parser says could quote the file.
-    let key = PrivateKeyDer::from_pem_slice(found.expose());
-    if key.is_err() {
-        let encrypted = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
-        let why = match found.expose().starts_with(encrypted) {
-            true => format!("{file} is encrypted, and nobody is there to type its password"),
-            false => format!("{file} has no private key in PEM"),
-        };
-        value.problem(why, None);
-    }
-    key.ok()
 }
 
 /// The names and the end of the first certificate; reports what makes the chain useless.

@@ -15,8 +15,8 @@ use super::{
     value,
 };
 
-/// Most bytes of a Unix socket's path (sockaddr_un on Linux, without the final NUL).
-const LONGEST_PATH: usize = 107;
+/// Most bytes of a Unix socket's path (`sun_path` of unix(7) on Linux, without the final NUL).
+pub(super) const LONGEST_PATH: usize = 107;
 
 /// The port that URLs with https leave out.
 pub const HTTPS: u16 = 443;

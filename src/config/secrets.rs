@@ -149,7 +149,7 @@ pub(super) fn from_file(value: &Value<'_>) -> Option<Found> {
 
 /// Who may write a secret's file can be the gateway; who may read it can sign as the gateway.
 #[cfg(unix)]
-pub(super) fn check_mode(value: &Value<'_>, path: &Path) {
+fn check_mode(value: &Value<'_>, path: &Path) {
     use std::os::unix::fs::PermissionsExt;
 
     let Ok(metadata) = fs::metadata(path) else {
@@ -168,7 +168,7 @@ pub(super) fn check_mode(value: &Value<'_>, path: &Path) {
 }
 
 #[cfg(not(unix))]
-pub(super) fn check_mode(_: &Value<'_>, _: &Path) {}
+fn check_mode(_: &Value<'_>, _: &Path) {}
 
 /// The bytes without one final newline; `None` if nothing is left.
 fn without_newline(mut bytes: Vec<u8>) -> Option<Secret> {

@@ -7,12 +7,10 @@ use http::{HeaderValue, uri::PathAndQuery};
 use super::{
     item::Value,
     keys,
+    listeners::LONGEST_PATH,
     tree::Table,
     value::{self, Parsed, Refused},
 };
-
-/// The longest path of a Unix socket (`sun_path` of unix(7), with its final zero byte).
-const LONGEST_SOCKET: usize = 107;
 
 /// One of an upstream's `servers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,9 +141,9 @@ fn unix(text: &str, path: PathBuf) -> Parsed<Server> {
         let path = rest.trim_start_matches('/');
         return Err(Refused::instead(why, &format!("unix:/{path}")));
     }
-    if length > LONGEST_SOCKET {
+    if length > LONGEST_PATH {
         return Err(Refused::new(format!(
-            "{} has {length} bytes, and a socket's path has at most {LONGEST_SOCKET}",
+            "{} has {length} bytes, and a socket's path has at most {LONGEST_PATH}",
             path.display()
         )));
     }

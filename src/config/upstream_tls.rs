@@ -1,28 +1,21 @@
 //! `tls` of `[upstream.X]`: how a server proves who it is, and the gateway to it.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use sha2::{Digest, Sha256};
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
 };
 
 use super::{
     item::Value,
-    keys, secrets,
+    keys, pem,
     transport::{Protocol, Server, ServerAddress},
     tree::Table,
     value::Refused,
 };
-
-/// A bundle of all public authorities has about 250 KiB.
-const MAX_FILE: u64 = 4 * 1024 * 1024;
 
 /// `tls = { ca, certificate, key, name }`. Two are equal if they were made from the same settings and files.
 #[derive(Clone)]
@@ -168,17 +161,9 @@ fn certificates(value: &Value<'_>, made_from: &mut Sha256) -> Option<Vec<Certifi
     if value.context.without_secrets {
         return Some(Vec::new());
     }
-    let bytes = read_file(value, &path)?;
-    made_from.update(Sha256::digest(&bytes));
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Some(certificates),
-        _ => {
-            let why = format!("{} has no certificate in PEM", path.display());
-            value.problem(why, None);
-            None
-        }
-    }
+    let read = pem::certificates(value, &path)?;
+    made_from.update(read.digest);
+    Some(read.found)
 }
 
 /// The key of a PEM file; `Some(None)` where secrets need not be there.
@@ -186,34 +171,16 @@ fn private_key(
     value: &Value<'_>,
     made_from: &mut Sha256,
 ) -> Option<Option<PrivateKeyDer<'static>>> {
-    let path = path(value)?;
+    value.text("the path of a file")?;
     if value.context.without_secrets {
         return Some(None);
     }
-    let bytes = read_file(value, &path)?;
-    secrets::check_mode(value, &path);
-    made_from.update(Sha256::digest(&bytes));
-    let key = PrivateKeyDer::from_pem_slice(&bytes);
-    if key.is_err() {
-        // The parser's own words could quote the file.
-        value.problem(
-            format!("{} has no private key in PEM", path.display()),
-            None,
-        );
-    }
-    key.ok().map(Some)
+    let read = pem::private_key(value)?;
+    made_from.update(read.digest);
+    Some(Some(read.found))
 }
 
 fn path(value: &Value<'_>) -> Option<PathBuf> {
     let path = value.text("the path of a file")?;
     Some(value.context.folder.join(path))
-}
-
-fn read_file(value: &Value<'_>, path: &Path) -> Option<Vec<u8>> {
-    let too_large = "it is too large for a file of certificates or a key";
-    let read = value.context.files.read(path, MAX_FILE, too_large);
-    read.map_err(|error| {
-        value.problem(format!("{} cannot be read: {error}", path.display()), None);
-    })
-    .ok()
 }
