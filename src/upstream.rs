@@ -28,7 +28,7 @@ use hyper::{body::Incoming, upgrade::OnUpgrade};
 pub use self::{
     balance::Affinity,
     connect::Unsent,
-    server::{SendError, Sent, Server},
+    server::{SendError, Server, Unanswered},
 };
 use self::{
     decode::Framing,

@@ -15,7 +15,7 @@ use crate::{
     body::{Body, Watch},
     config::Timeouts,
     error::Code,
-    upstream::{self, Affinity, Answered, Outgoing, SendError, Sent, Server, Upstream},
+    upstream::{self, Affinity, Answered, Outgoing, SendError, Server, Unanswered, Upstream},
 };
 
 /// What is needed to send one request.
@@ -87,31 +87,36 @@ impl Forward<'_> {
                 }
                 return Err(self.too_late());
             };
-            request = match (sent, spare) {
-                (Sent::Answered(answered), _) => {
+            let kept = |request: Option<Box<Outgoing>>| {
+                let request = request.map(|request| *request).or(spare);
+                request.filter(|_| !second)
+            };
+            request = match sent {
+                Ok(answered) => {
                     check_response(&answered.response, &self.upstream.name, self.handshake)?;
                     return Ok(answered);
                 }
-                (Sent::NotSent(Some(request)), _) if !second => *request,
                 // The server has not looked at it.
-                (Sent::NotSent(None), Some(spare)) => spare,
-                // The server closed a connection that had been idle, and nothing depends on how often this
-                // request is carried out.
-                (Sent::Broken { crossed: true, .. }, Some(spare)) if repeatable => spare,
-                (
-                    Sent::Broken {
-                        crossed: true,
-                        request: Some(request),
-                        ..
-                    },
-                    _,
-                ) if repeatable && !second => *request,
-                (Sent::NotSent(_), _) => {
-                    let why = "the connection was closed at once";
-                    self.upstream.no_answer(&server, why);
-                    return Err(self.unreachable(why));
+                Err(Unanswered::NotSent(request)) => match kept(request) {
+                    Some(request) => request,
+                    None => {
+                        let why = "the connection was closed at once";
+                        self.upstream.no_answer(&server, why);
+                        return Err(self.unreachable(why));
+                    }
+                },
+                Err(Unanswered::Broken {
+                    error,
+                    request,
+                    crossed,
+                }) => {
+                    // The server closed a connection that had been idle, and nothing depends on how often this
+                    // request is carried out.
+                    match kept(request).filter(|_| crossed && repeatable) {
+                        Some(request) => request,
+                        None => return Err(self.broken(&server, &error)),
+                    }
                 }
-                (Sent::Broken { error, .. }, _) => return Err(self.broken(&server, &error)),
             };
             first = Some((server, "the connection was closed at once".to_owned()));
         }

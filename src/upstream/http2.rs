@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::task::AtomicWaker;
 use http::{HeaderValue, Request, Uri, header, uri::Scheme};
 use hyper::{client::conn::http2::Builder, rt::Executor};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -59,7 +60,7 @@ pub struct Connection {
     scheme: Scheme,
     streams: AtomicUsize,
     /// As many as the server allows.
-    allowed: Arc<AtomicUsize>,
+    allowed: watch::Receiver<usize>,
     /// Serves no new requests.
     retired: AtomicBool,
     idle_since: Mutex<Instant>,
@@ -74,7 +75,11 @@ impl fmt::Debug for Connection {
 
 /// Runs the tasks of a connection until it is gone.
 #[derive(Clone)]
-struct Tasks(watch::Receiver<()>);
+struct Tasks {
+    alive: watch::Receiver<()>,
+    /// Who waits for what one of them reads.
+    reads: Arc<AtomicWaker>,
+}
 
 impl<F> Executor<F> for Tasks
 where
@@ -82,8 +87,14 @@ where
     F::Output: Send,
 {
     fn execute(&self, future: F) {
-        let mut alive = self.0.clone();
+        let Self { mut alive, reads } = self.clone();
         tokio::spawn(async move {
+            let mut future = pin!(future);
+            let future = poll_fn(|cx| {
+                let polled = future.as_mut().poll(cx);
+                reads.wake();
+                polled
+            });
             tokio::select! {
                 biased;
                 _ = future => {}
@@ -94,37 +105,44 @@ where
 }
 
 impl Connection {
-    /// Speaks HTTP/2 on a socket, and waits until the server does, too.
+    /// Speaks HTTP/2 on a socket, and waits until the server does, too, and has said how many streams it allows.
     pub async fn begin(socket: Socket, heard: Heard, scheme: Scheme) -> Result<Arc<Self>, Unsent> {
         let (alive, tasks) = watch::channel(());
-        let tasks = Tasks(tasks);
+        let reads = Arc::new(AtomicWaker::new());
+        let tasks = Tasks {
+            alive: tasks,
+            reads: reads.clone(),
+        };
         let (sender, connection) = Builder::new(tasks.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(STREAM_WINDOW as usize)
             .max_header_list_size(HEADER_LIST)
+            // None until the server's SETTINGS say how many: what is more than it allows would wait inside h2.
+            .initial_max_send_streams(0)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_WITHIN)
             .handshake(TokioIo::new(socket))
             .await?;
-        let allowed = Arc::new(AtomicUsize::new(MOST_STREAMS));
-        let told = allowed.clone();
-        let (over, mut is_over) = watch::channel(());
+        let (told, mut allowed) = watch::channel(0);
         tasks.execute(async move {
-            let _over = over;
             let mut connection = pin!(connection);
             let ended = poll_fn(|cx| {
+                // SETTINGS are read by another task, and hyper tells this one only of requests.
+                if *told.borrow() == 0 {
+                    reads.register(cx.waker());
+                }
                 let polled = connection.as_mut().poll(cx);
-                told.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                let most = connection.current_max_send_streams();
+                told.send_if_modified(|allowed| std::mem::replace(allowed, most) != most);
                 polled
             });
             let _ = ended.await;
         });
-        tokio::select! {
-            biased;
-            () = heard.anything() => {}
-            _ = is_over.changed() => return Err(Unsent::NotHttp2),
+        // The other end is dropped when the connection is over.
+        if allowed.wait_for(|most| *most > 0).await.is_err() {
+            return Err(Unsent::NotHttp2);
         }
         Ok(Arc::new(Self {
             sender,
@@ -140,7 +158,7 @@ impl Connection {
 
     /// Takes a stream, if one is free.
     fn open(self: &Arc<Self>) -> Option<Stream> {
-        let most = self.allowed.load(Ordering::Relaxed).min(MOST_STREAMS);
+        let most = MOST_STREAMS.min(*self.allowed.borrow());
         let one_more = |streams: usize| (streams < most).then_some(streams + 1);
         let before = self
             .streams

@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     pool::Pool,
     resolve,
-    server::{Sent, Server},
+    server::{Server, Unanswered},
 };
 use crate::{
     body::Body,
@@ -136,9 +136,9 @@ async fn check(server: &Arc<Server>, health: &Health, connect: Duration) -> Resu
             .await
             .map_err(|error| error.to_string())?;
         match lease.send(request).await {
-            Sent::Answered(answered) => Ok(answered.into_response(health.timeout, None)),
-            Sent::NotSent(_) => Err("the check was turned away".to_owned()),
-            Sent::Broken { error, .. } => Err(format!("the check broke off: {error}")),
+            Ok(answered) => Ok(answered.into_response(health.timeout, None)),
+            Err(Unanswered::NotSent(_)) => Err("the check was turned away".to_owned()),
+            Err(Unanswered::Broken { error, .. }) => Err(format!("the check broke off: {error}")),
         }
     };
     let asked = timeout(health.timeout, asking).await;

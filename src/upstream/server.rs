@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::Response;
+use hyper::body::Incoming;
 use tokio::sync::watch;
 
 use super::{
@@ -171,7 +173,10 @@ impl Server {
         let busy = Busy::new(self.clone());
         if !fresh && self.entry.transport.protocol() == Protocol::Http1 {
             let wire = || self.idle.take_wire().map(Way::Wire);
-            let hyper = || self.idle.take_hyper().map(Way::Hyper);
+            let hyper = || {
+                let connection = self.idle.take_hyper();
+                connection.map(|connection| Way::Hyper(Hyper::Http1(connection)))
+            };
             let way = match is_plain {
                 true => wire().or_else(hyper),
                 false => hyper(),
@@ -201,9 +206,10 @@ impl Server {
                 }
             };
             let (stream, reused) = self.shared.take_or(open).await?;
-            return Ok((Way::Http2(stream), reused));
+            return Ok((Way::Hyper(Hyper::Http2(stream)), reused));
         }
-        let idle = match fresh {
+        // A plain request would have had it by now.
+        let idle = match fresh || is_plain {
             true => None,
             false => self.idle.take_wire(),
         };
@@ -217,7 +223,10 @@ impl Server {
         };
         let way = match is_plain {
             true => Way::Wire(wire),
-            false => Way::Hyper(http1::Connection::begin(wire.into_socket()).await?),
+            false => {
+                let connection = http1::Connection::begin(wire.into_socket()).await?;
+                Way::Hyper(Hyper::Http1(connection))
+            }
         };
         Ok((way, reused))
     }
@@ -417,19 +426,19 @@ pub struct Lease {
 #[derive(Debug)]
 enum Way {
     Wire(Wire),
-    Hyper(http1::Connection),
+    Hyper(Hyper),
+}
+
+/// A connection that hyper drives.
+#[derive(Debug)]
+enum Hyper {
+    Http1(http1::Connection),
     Http2(http2::Stream),
 }
 
-/// What came of sending a request.
+/// Why a request has no answer.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the usual one, and would be an allocation a request"
-)]
-pub enum Sent {
-    /// An answer.
-    Answered(Answered),
+pub enum Unanswered {
     /// The server has not looked at it; here is the request again, if it is still there.
     NotSent(Option<Box<Outgoing>>),
     /// The connection broke before an answer came. The server may have acted.
@@ -463,7 +472,7 @@ impl Lease {
 
     /// Whether the server can turn a request away without having looked at it and without giving it back.
     pub fn may_refuse(&self) -> bool {
-        matches!(self.way, Way::Http2(_))
+        matches!(self.way, Way::Hyper(Hyper::Http2(_)))
     }
 
     /// Whether a request is still there when its connection has broken.
@@ -475,72 +484,36 @@ impl Lease {
     pub fn wire(&mut self) -> Option<&mut Wire> {
         match &mut self.way {
             Way::Wire(wire) => Some(wire),
-            Way::Hyper(_) | Way::Http2(_) => None,
+            Way::Hyper(_) => None,
         }
     }
 
     /// Sends a request and waits for the head of its answer, without a time limit of its own.
-    pub async fn send(mut self, request: Outgoing) -> Sent {
-        let Way::Wire(wire) = &mut self.way else {
-            return Box::pin(self.send_by_hyper(request)).await;
+    ///
+    /// # Errors
+    ///
+    /// The request may have been carried out, unless it was [`NotSent`](Unanswered::NotSent).
+    pub async fn send(mut self, request: Outgoing) -> Result<Answered, Unanswered> {
+        let wire = match &mut self.way {
+            Way::Wire(wire) => wire,
+            Way::Hyper(hyper) => {
+                // Boxed: most requests need none of this.
+                let response = Box::pin(hyper.send(request, self.reused)).await?;
+                self.server().answered();
+                return Ok(Answered::of_hyper(self, response));
+            }
         };
         let started = Instant::now();
         match wire.ask(wire::encode(&request), request.method()).await {
             Ok(answer) => {
                 self.server().answered();
-                Sent::Answered(Answered::of_wire(self, answer))
+                Ok(Answered::of_wire(self, answer))
             }
-            Err(failure) => Sent::Broken {
+            Err(failure) => Err(Unanswered::Broken {
                 crossed: self.reused && failure.silent && started.elapsed() < CROSSED,
                 error: failure.error.into(),
                 request: Some(Box::new(request)),
-            },
-        }
-    }
-
-    async fn send_by_hyper(mut self, mut request: Outgoing) -> Sent {
-        let started = Instant::now();
-        let (sent, was_idle, silent) = match &mut self.way {
-            // See `send`.
-            Way::Wire(_) => return Sent::NotSent(Some(Box::new(request))),
-            Way::Hyper(connection) => {
-                let heard = connection.heard.times();
-                let sent = connection.sender.try_send_request(request).await;
-                (sent, true, connection.heard.times() == heard)
-            }
-            Way::Http2(stream) => {
-                stream.to_http2(&mut request);
-                let heard = stream.heard().times();
-                let sent = stream.sender(&request).try_send_request(request).await;
-                stream.has_answer();
-                (sent, stream.was_idle, stream.heard().times() == heard)
-            }
-        };
-        let mut failed = match sent {
-            Ok(response) => {
-                self.server().answered();
-                return Sent::Answered(Answered::of_hyper(self, response));
-            }
-            Err(failed) => failed,
-        };
-        if let Some(mut request) = failed.take_message() {
-            if let Way::Http2(stream) = &self.way {
-                stream.retire();
-                http2::from_http2(&mut request);
-            }
-            return Sent::NotSent(Some(Box::new(request)));
-        }
-        let error = failed.into_error();
-        if let Way::Http2(stream) = &self.way
-            && stream.has_refused(&error)
-        {
-            return Sent::NotSent(None);
-        }
-        let crossed = self.reused && was_idle && silent && started.elapsed() < CROSSED;
-        Sent::Broken {
-            error: error.into(),
-            request: None,
-            crossed,
+            }),
         }
     }
 
@@ -549,8 +522,54 @@ impl Lease {
         let idle = &self.busy.server.idle;
         match self.way {
             Way::Wire(wire) => idle.put_wire(wire),
-            Way::Hyper(connection) => idle.put_hyper(connection),
-            Way::Http2(_) => {}
+            Way::Hyper(Hyper::Http1(connection)) => idle.put_hyper(connection),
+            Way::Hyper(Hyper::Http2(_)) => {}
         }
+    }
+}
+
+impl Hyper {
+    async fn send(
+        &mut self,
+        mut request: Outgoing,
+        reused: bool,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let started = Instant::now();
+        let (sent, was_idle, silent) = match self {
+            Self::Http1(connection) => {
+                let heard = connection.heard.times();
+                let sent = connection.sender.try_send_request(request).await;
+                (sent, true, connection.heard.times() == heard)
+            }
+            Self::Http2(stream) => {
+                stream.to_http2(&mut request);
+                let heard = stream.heard().times();
+                let sent = stream.sender(&request).try_send_request(request).await;
+                stream.has_answer();
+                (sent, stream.was_idle, stream.heard().times() == heard)
+            }
+        };
+        let mut failed = match sent {
+            Ok(response) => return Ok(response),
+            Err(failed) => failed,
+        };
+        if let Some(mut request) = failed.take_message() {
+            if let Self::Http2(stream) = self {
+                stream.retire();
+                http2::from_http2(&mut request);
+            }
+            return Err(Unanswered::NotSent(Some(Box::new(request))));
+        }
+        let error = failed.into_error();
+        if let Self::Http2(stream) = self
+            && stream.has_refused(&error)
+        {
+            return Err(Unanswered::NotSent(None));
+        }
+        Err(Unanswered::Broken {
+            crossed: reused && was_idle && silent && started.elapsed() < CROSSED,
+            error: error.into(),
+            request: None,
+        })
     }
 }

@@ -12,10 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::Notify,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// SETTINGS (RFC 9113, section 6.5): the type of the first frame of every HTTP/2 server.
 const SETTINGS: u8 = 4;
@@ -27,31 +24,16 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// How often something has come from the server.
 #[derive(Clone, Debug, Default)]
-pub struct Heard(Arc<Ears>);
-
-#[derive(Debug, Default)]
-struct Ears {
-    times: AtomicU64,
-    first: Notify,
-}
+pub struct Heard(Arc<AtomicU64>);
 
 impl Heard {
     /// How often something has come: when it has not changed, nothing has.
     pub fn times(&self) -> u64 {
-        self.0.times.load(Ordering::Relaxed)
-    }
-
-    /// Ready when something has come.
-    pub async fn anything(&self) {
-        while self.times() == 0 {
-            self.0.first.notified().await;
-        }
+        self.0.load(Ordering::Relaxed)
     }
 
     fn hear(&self) {
-        if self.0.times.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.0.first.notify_one();
-        }
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

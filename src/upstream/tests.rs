@@ -127,7 +127,7 @@ async fn ask(upstream: &Upstream) -> Result<SocketAddr, String> {
         }
     };
     match lease.send(request).await {
-        Sent::Answered(answered) => drop(answered.into_response(PATIENCE, None)),
+        Ok(answered) => drop(answered.into_response(PATIENCE, None)),
         other => return Err(format!("{other:?}")),
     }
     match &server.target {

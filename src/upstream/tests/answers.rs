@@ -47,7 +47,7 @@ async fn scripted(
     (upstream, asking)
 }
 
-async fn send(upstream: &Upstream) -> Sent {
+async fn send(upstream: &Upstream) -> Result<Answered, Unanswered> {
     let server = upstream.choose(NOBODY, None, PATIENCE).await.unwrap();
     let lease = server.connection(true, PATIENCE, false).await.unwrap();
     let mut request = Request::new(Body::Empty);
@@ -59,7 +59,7 @@ async fn send(upstream: &Upstream) -> Sent {
 /// What is read: the status, the bytes and the number of trailers, or what is wrong.
 async fn read(upstream: &Upstream) -> Result<(u16, Bytes, usize), String> {
     let answered = match send(upstream).await {
-        Sent::Answered(answered) => answered,
+        Ok(answered) => answered,
         other => return Err(format!("{other:?}")),
     };
     let response = answered.into_response(PATIENCE, None);
@@ -161,25 +161,25 @@ async fn a_request_is_still_there_when_its_idle_connection_breaks_in_silence_and
     let (upstream, _) = scripted(vec![usual]).await;
     assert!(read(&upstream).await.is_ok());
     match send(&upstream).await {
-        Sent::Broken {
+        Err(Unanswered::Broken {
             request: Some(request),
             crossed: true,
             ..
-        } => assert_eq!(request.headers()["host"], "app"),
+        }) => assert_eq!(request.headers()["host"], "app"),
         other => panic!("{other:?}"),
     }
     // On a new connection, and after a byte, the server may have acted.
     let (upstream, _) = scripted(vec![]).await;
     let sent = send(&upstream).await;
     assert!(
-        matches!(sent, Sent::Broken { crossed: false, .. }),
+        matches!(sent, Err(Unanswered::Broken { crossed: false, .. })),
         "{sent:?}"
     );
     let (upstream, _) = scripted(vec![usual, b"HTTP/1.1 200 OK\r\nbye"]).await;
     assert!(read(&upstream).await.is_ok());
     let sent = send(&upstream).await;
     assert!(
-        matches!(sent, Sent::Broken { crossed: false, .. }),
+        matches!(sent, Err(Unanswered::Broken { crossed: false, .. })),
         "{sent:?}"
     );
 }
@@ -188,7 +188,7 @@ async fn a_request_is_still_there_when_its_idle_connection_breaks_in_silence_and
 async fn a_body_that_nobody_reads_to_its_end_closes_its_connection() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nx";
     let (upstream, mut asked) = scripted(vec![answer, b"HTTP/1.1 204 x\r\n\r\n"]).await;
-    let Sent::Answered(answered) = send(&upstream).await else {
+    let Ok(answered) = send(&upstream).await else {
         panic!("no answer");
     };
     drop(answered.into_response(PATIENCE, None));
