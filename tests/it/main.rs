@@ -16,6 +16,7 @@ mod corpus;
 mod databases;
 mod demo;
 mod django;
+mod docs;
 mod ends;
 mod engines;
 mod faults;
