@@ -12,6 +12,7 @@ mod listeners;
 mod load;
 mod log;
 mod mysql;
+mod pages;
 mod pem;
 mod plain;
 pub mod protected;
@@ -47,6 +48,7 @@ pub use self::{
     files::Fingerprint,
     listeners::{Address, HTTPS, Listener},
     log::{Access, Field, Log},
+    pages::{ErrorPages, Gap},
     protected::Protected,
     report::{Position, Problem, Remark},
     route::{
@@ -93,6 +95,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// `[log]`.
     pub log: Log,
+    /// `[error_pages]`.
+    pub error_pages: ErrorPages,
     /// `[django]`.
     pub django: Django,
     /// `[upstream.X]`, in the order of the file.

@@ -226,8 +226,7 @@ impl Gateway {
 
     /// The gateway's own answer.
     fn answer(&self, denied: Denied, asked: &Asked, record: &mut Record) -> Response<Body> {
-        let issuer = &self.config.gateway.issuer;
-        let refuse = |refusal: &Refusal| respond::refusal(refusal, asked, issuer);
+        let refuse = |refusal: &Refusal| respond::refusal(refusal, asked, &self.config);
         let unfit = || {
             Refusal::new(
                 Code::BadRequest,

@@ -25,6 +25,7 @@ pub(super) const TOP: Section = Section {
         "limits",
         "timeouts",
         "log",
+        "error_pages",
         "django",
         "upstream",
         "route",

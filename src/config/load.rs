@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Address, Algorithm, Config, Gateway, Limits, Listener, Timeouts,
     item::Value,
-    keys, listeners, log, routes, signing, site,
+    keys, listeners, log, pages, routes, signing, site,
     tree::Table,
     trusted, upstreams, value,
     value::{GIB, KIB, MIB},
@@ -129,6 +129,7 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
         limits,
         timeouts,
         log: log::read(top),
+        error_pages: pages::read(top),
         django: django?,
         upstreams: upstreams.into_iter().map(|entry| entry.upstream).collect(),
         routes,

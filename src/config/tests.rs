@@ -154,6 +154,7 @@ fn defaults_are_the_documented_ones() {
         limits,
         timeouts,
         log,
+        error_pages,
         django,
         upstreams,
         routes,
@@ -169,6 +170,7 @@ fn defaults_are_the_documented_ones() {
     assert!(gateway.trusted_proxies.networks.is_empty() && gateway.trusted_origins.is_empty());
     assert!(gateway.signing.is_none() && gateway.published.is_empty());
     assert!(gateway.sid_key.is_none());
+    assert!(error_pages.is_empty());
     assert_eq!(log.access, Access::AsLog);
     let names: Vec<_> = log.fields.iter().map(|field| field.name()).collect();
     assert_eq!(names.len(), 21);
@@ -421,10 +423,13 @@ on_anonymous = "401"
 writable = []
 "#;
     let files = listeners::Files::new(&["shop.example"], |_| {});
-    let text = &text.replace("CERTIFICATE", &files.entry());
+    let page = tempfile::NamedTempFile::new().expect("a file");
+    let pages = format!("error_pages = {{ \"5xx\" = {:?} }}\n", page.path());
+    let text = &(pages + &text.replace("CERTIFICATE", &files.entry()));
     let loaded = parse(text).expect("a good file");
     let config = loaded.config;
     assert!(!config.writes && config.listeners.len() == 2);
+    assert!(!config.error_pages.is_empty());
     assert_eq!(
         config.gateway.trusted_origins,
         ["https://shop.example", "http://localhost:3000"]

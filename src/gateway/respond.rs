@@ -1,11 +1,14 @@
 //! The gateway's own answers: one shape, one place.
 
-use std::fmt::Write;
-
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::seen::{Name, Seen};
-use crate::{body::Body, error::Code, reserved};
+use crate::{
+    body::Body,
+    config::{Config, ErrorPages, Gap},
+    error::Code,
+    reserved,
+};
 
 /// Seconds after which it makes sense to try again when something was away or busy.
 const RETRY_AFTER: u64 = 1;
@@ -94,12 +97,18 @@ impl Asked {
     }
 }
 
-/// The response for a refusal: RFC 9457, or a plain page; marked with `X-Gateway-Error`; never cached.
-pub fn refusal(refusal: &Refusal, asked: &Asked, issuer: &str) -> Response<Body> {
+/// The response for a refusal: RFC 9457, or a page; marked with `X-Gateway-Error`; never cached.
+pub fn refusal(refusal: &Refusal, asked: &Asked, config: &Config) -> Response<Body> {
+    let issuer = &config.gateway.issuer;
+    respond(refusal, asked, issuer, &config.error_pages)
+}
+
+fn respond(refusal: &Refusal, asked: &Asked, issuer: &str, pages: &ErrorPages) -> Response<Body> {
     let code = refusal.code;
     let status = code.status();
     let (kind, text) = if prefers_html(asked.accept.iter().chain(&asked.more)) {
-        ("text/html; charset=utf-8", page(refusal, asked))
+        let page = page(refusal, asked, pages);
+        ("text/html; charset=utf-8", page)
     } else {
         ("application/problem+json", problem(refusal, asked))
     };
@@ -176,27 +185,47 @@ fn problem(refusal: &Refusal, asked: &Asked) -> String {
     problem.to_string()
 }
 
-fn page(refusal: &Refusal, asked: &Asked) -> String {
-    let mut detail = String::with_capacity(refusal.detail.len());
-    for letter in refusal.detail.chars() {
-        let _ = match letter {
-            '&' => detail.write_str("&amp;"),
-            '<' => detail.write_str("&lt;"),
-            '>' => detail.write_str("&gt;"),
-            '"' => detail.write_str("&quot;"),
-            letter => detail.write_char(letter),
-        };
+/// A page of the site's own, or the plain one.
+fn page(refusal: &Refusal, asked: &Asked, pages: &ErrorPages) -> String {
+    let fill = |gap| match gap {
+        Gap::Status => refusal.code.status().as_str().to_owned(),
+        Gap::Title => title(refusal.code).to_owned(),
+        Gap::Detail => escaped(&refusal.detail),
+        Gap::Code => refusal.code.as_str().to_owned(),
+        Gap::RequestId => asked.request_id().unwrap_or_default().to_owned(),
+    };
+    if let Some(page) = pages.page(refusal.code) {
+        return page.filled(fill);
     }
-    let title = title(refusal.code);
-    let status = refusal.code.status().as_u16();
-    let code = refusal.code.as_str();
-    let id = asked.request_id().unwrap_or_default();
+    let [status, title, detail, code, id] = [
+        Gap::Status,
+        Gap::Title,
+        Gap::Detail,
+        Gap::Code,
+        Gap::RequestId,
+    ]
+    .map(fill);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{status} {title}</title>\n\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:15vh auto;padding:0 1em}}\
          code{{color:#666}}</style>\n<h1>{title}</h1>\n<p>{detail}</p>\n<p><code>{status} {code} {id}</code></p>\n"
     )
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
 }
 
 fn title(code: Code) -> &'static str {
@@ -265,11 +294,8 @@ mod tests {
 
     #[test]
     fn a_problem_has_its_code_in_body_and_header() {
-        let response = refusal(
-            &Refusal::new(Code::SessionStoreUnavailable, "away"),
-            &Asked::default(),
-            "",
-        );
+        let away = Refusal::new(Code::SessionStoreUnavailable, "away");
+        let response = respond(&away, &Asked::default(), "", &ErrorPages::default());
         assert_eq!(response.status(), 503);
         assert_eq!(
             response.headers()["x-gateway-error"],
@@ -286,9 +312,18 @@ mod tests {
     }
 
     #[test]
+    fn no_detail_becomes_html() {
+        let hostile = Refusal::new(Code::NoRoute, "<script>\"&'</script>");
+        assert!(
+            page(&hostile, &Asked::default(), &ErrorPages::default())
+                .contains("<p>&lt;script&gt;&quot;&amp;&#39;&lt;/script&gt;</p>")
+        );
+    }
+
+    #[test]
     fn nothing_invites_a_repetition_after_the_upstream_has_acted() {
         let after = Refusal::after(Code::SessionNotSaved, "no", StatusCode::OK);
-        let response = refusal(&after, &Asked::default(), "");
+        let response = respond(&after, &Asked::default(), "", &ErrorPages::default());
         assert_eq!(response.status(), 500);
         assert!(!response.headers().contains_key("retry-after"));
         let Body::Full(bytes) = response.body() else {

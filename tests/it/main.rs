@@ -19,6 +19,7 @@ mod django;
 mod docs;
 mod ends;
 mod engines;
+mod error_pages;
 mod faults;
 mod fuzz;
 mod hardening;
