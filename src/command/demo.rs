@@ -27,7 +27,7 @@ use tokio::{
 use self::{folder::Folder, shop::Shop, site::Site};
 use super::{
     failure,
-    run::{block_on, ends},
+    run::{Fate, block_on, ends},
 };
 use crate::{
     gateway::{Current, Gateway},
@@ -98,7 +98,7 @@ async fn serve(folder: &Folder) -> Result<(), String> {
     }));
     let gateway = Gateway::new(config, sessions, metrics);
     gateway.start();
-    let (_signals, ends) = ends().map_err(cannot("signals cannot be waited for"))?;
+    let (_signals, ends) = ends(Fate::default()).map_err(cannot("signals cannot be waited for"))?;
     let serving = tokio::spawn(server.run(Arc::new(Current::new(gateway)), ends));
 
     let answers = first_answer(ports.gateway).await;

@@ -15,7 +15,7 @@ use tokio::{
     task,
 };
 
-pub(super) use self::signals::ends;
+pub(super) use self::signals::{Fate, ends};
 use self::{reload::Reloader, takeover::Predecessor};
 use super::{failure, load};
 use crate::{
@@ -88,14 +88,15 @@ async fn serve(loaded: Loaded, file: &Path, passed: ListenFd) -> Result<(), Stri
         .await
         .map_err(describe)?;
     warn_of_refusals(&config, &sessions);
+    let fate = Fate::default();
     let (sender, ends) =
-        ends().map_err(|error| format!("signals cannot be waited for: {error}"))?;
+        ends(fate.clone()).map_err(|error| format!("signals cannot be waited for: {error}"))?;
     let server = Server::open(&config, inherited).map_err(|error| error.to_string())?;
     let gateway = Gateway::new(config, sessions, metrics);
     gateway.start();
     let current = Arc::new(Current::new(gateway));
     let reloader = Reloader::new(file.to_owned(), fingerprint, current.clone());
-    let changing = tokio::spawn(change(asked, reloader, server.handles(), sender));
+    let changing = tokio::spawn(change(asked, reloader, (server.handles(), fate), sender));
     if let Some(predecessor) = predecessor {
         predecessor.ready().map_err(|error| {
             format!(
@@ -129,7 +130,7 @@ struct Asked {
 async fn change(
     mut asked: Asked,
     mut reloader: Reloader,
-    handles: Handles,
+    (handles, fate): (Handles, Fate),
     ends: mpsc::Sender<End>,
 ) {
     loop {
@@ -140,7 +141,7 @@ async fn change(
                 systemd::ready();
             }
             _ = asked.successor.recv() => {
-                if hand_over(handles.clone()).await {
+                if hand_over(handles.clone(), fate.clone()).await {
                     let _ = ends.send(End::HandedOver).await;
                     return;
                 }
@@ -150,9 +151,9 @@ async fn change(
     }
 }
 
-async fn hand_over(handles: Handles) -> bool {
+async fn hand_over(handles: Handles, fate: Fate) -> bool {
     tracing::info!("starting another process to take over");
-    let started = task::spawn_blocking(move || takeover::start_successor(&handles)).await;
+    let started = task::spawn_blocking(move || takeover::start_successor(&handles, &fate)).await;
     match started {
         Ok(Ok(process)) => {
             systemd::is_followed_by(process);

@@ -396,3 +396,33 @@ fn a_gateway_that_is_ended_while_its_successor_starts_is_not_followed() {
     });
     assert!(std::net::TcpStream::connect(gateway.address()).is_err());
 }
+
+#[test]
+fn a_gateway_that_is_ended_and_still_has_work_is_not_followed() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let app = Upstream::with(move |_| {
+        held.pass();
+        reply(200).body("done")
+    });
+    // A database that does not answer holds the successor up, and the request the old one.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://{}/site", silent.local_addr().unwrap());
+    let mut gateway = Setup::new(&url)
+        .top("drain_delay = '0s'\nshutdown_grace = '1m'")
+        .upstream("app", &app)
+        .route("path = '/'\nupstream = 'app'\nsession = 'off'")
+        .start();
+    let mut asked = gateway.get("/").begin();
+    gate.wait_for(1);
+    gateway.process.signal("USR2");
+    gateway.process.wait_for("starting another process");
+    gateway.process.signal("TERM");
+    // At the latest when the successor is ready, which takes it two seconds.
+    let why = gateway.process.wait_for("no other process has taken over");
+    assert!(why.contains("this one was asked to end meanwhile"), "{why}");
+    assert!(std::net::TcpStream::connect(gateway.address()).is_err());
+    gate.open();
+    assert_eq!(asked.answer("GET").text(), "done");
+    assert_eq!(gateway.process.wait().code(), Some(0));
+}

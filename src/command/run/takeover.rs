@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::signals::Fate;
 use crate::server::{Handles, Inherited};
 
 /// Tells the successor what its standard input is.
@@ -28,6 +29,9 @@ const GO: &[u8] = b"go\n";
 /// How long a successor may take to become ready. It tries the database for two seconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often the old one looks whether it is to end itself.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// How long the old one may take to say what is due.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -37,7 +41,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// There is no successor, and why.
-pub fn start_successor(handles: &Handles) -> Result<u32, String> {
+pub fn start_successor(handles: &Handles, fate: &Fate) -> Result<u32, String> {
     let (here, there) = UnixStream::pair().map_err(|error| error.to_string())?;
     let mut arguments = env::args_os();
     let program = arguments.next().ok_or("this program has no name")?;
@@ -50,8 +54,9 @@ pub fn start_successor(handles: &Handles) -> Result<u32, String> {
     let id = successor.id();
     let ready = handles
         .send(&here)
-        .and_then(|()| wait_until_ready(&here))
+        .and_then(|()| wait_until_ready(&here, fate))
         .map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => "this one was asked to end meanwhile".to_owned(),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 "it was not ready within a minute".to_owned()
             }
@@ -69,25 +74,38 @@ pub fn start_successor(handles: &Handles) -> Result<u32, String> {
     }
 }
 
-fn wait_until_ready(mut successor: &UnixStream) -> io::Result<()> {
+/// Says `go` when the successor is ready; [`Interrupted`](io::ErrorKind::Interrupted) if this process ends meanwhile.
+fn wait_until_ready(mut successor: &UnixStream, fate: &Fate) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let mut said = [0; READY.len()];
     let mut length = 0;
     while length < said.len() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        if Instant::now() >= deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        successor.set_read_timeout(Some(left))?;
-        match successor.read(&mut said[length..])? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            more => length += more,
+        if fate.is_ending() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        successor.set_read_timeout(Some(LOOK))?;
+        match successor.read(&mut said[length..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(more) => length += more,
+            Err(error) if is_nothing_yet(&error) => {}
+            Err(error) => return Err(error),
         }
     }
-    match said == *READY {
-        true => successor.write_all(GO),
-        false => Err(io::Error::other("it said something else than ready")),
+    if said != *READY {
+        return Err(io::Error::other("it said something else than ready"));
     }
+    if !fate.follow() {
+        return Err(io::ErrorKind::Interrupted.into());
+    }
+    successor.write_all(GO).inspect_err(|_| fate.go_on())
+}
+
+fn is_nothing_yet(error: &io::Error) -> bool {
+    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
 fn stop(successor: &mut Child) {
