@@ -21,7 +21,7 @@ _MAX_LOGGED = 200
 
 def body(code: str) -> bytes:
     """What the client is told: the code, and no details."""
-    return json.dumps({"code": code}).encode("ascii")
+    return json.dumps({"code": code}, separators=(",", ":")).encode("ascii")
 
 
 def fields(code: str) -> list[tuple[str, str]]:

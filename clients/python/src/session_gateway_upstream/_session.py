@@ -132,11 +132,10 @@ class Session(MutableMapping[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         self._must_be_changeable()
-        if self._complete or key in self._data or key in self._removed:
-            # As with a dict: KeyError for a key that is not there.
-            del self._data[key]
-        else:
-            _check_key(key)
+        if key not in self._data and (self._complete or key in self._removed):
+            raise KeyError(key)
+        _check_key(key)
+        self._data.pop(key, None)
         if not self._complete:
             self._removed[key] = None
 
@@ -257,18 +256,15 @@ class Session(MutableMapping[str, Any]):
 
     def _close(self, status: int, has_own: bool) -> str | None:
         """The same for the head that goes out now: what is changed from now on would be lost."""
-        field: str | None = None
-        try:
-            field = self._field(status, has_own)
-        finally:
-            if self._head is None:
-                self._head = (field,)
-                self._late = {
-                    key: spelling(value)
-                    for key, value in self._data.items()
-                    if _is_mutable(value)
-                    and (key in self._before or value is not self._original.get(key))
-                }
+        field = self._field(status, has_own)
+        if self._head is None:
+            self._head = (field,)
+            self._late = {
+                key: spelling(value)
+                for key, value in self._data.items()
+                if _is_mutable(value)
+                and (key in self._before or value is not self._original.get(key))
+            }
         return field
 
     def _lost(self) -> list[str]:

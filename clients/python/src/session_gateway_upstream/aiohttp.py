@@ -100,9 +100,7 @@ async def _handle(request: web.Request, handler: Handler, session: Session) -> w
             _check(session, raised)
             raise
         _check(session, response)
-    except BadSessionChange as error:
-        if not getattr(error, "_of_the_response", False):
-            raise
+    except _BadResponse as error:
         _answer.log_bad_change(request.method, request.path, error)
         return _failure(request, error)
     return response
@@ -113,13 +111,15 @@ def _check(session: Session, response: Any) -> None:
         try:
             session._field(response.status, _answer.X_SESSION_SET in response.headers)
         except BadSessionChange as error:
-            _mark(error)
-            raise
+            raise _BadResponse(error) from None
 
 
-def _mark(error: BadSessionChange) -> None:
-    """Tell an error of the response from one that the handler made and did not catch."""
-    error._of_the_response = True  # type: ignore[attr-defined]
+class _BadResponse(BadSessionChange):
+    """A change that cannot be sent with a response, and no error that the handler made itself."""
+
+    def __init__(self, error: BadSessionChange, coding: str | None = None) -> None:
+        super().__init__(str(error), error.code)
+        self.coding = coding
 
 
 async def _put(request: web.Request, response: web.StreamResponse) -> None:
@@ -130,18 +130,19 @@ async def _put(request: web.Request, response: web.StreamResponse) -> None:
     try:
         field = session._close(response.status, _answer.X_SESSION_SET in response.headers)
     except BadSessionChange as error:
-        _mark(error)
-        raise
+        raise _BadResponse(error, response.headers.get("Content-Encoding")) from None
     if field is not None:
         response.headers[_answer.X_SESSION_SET] = field
 
 
-def _failure(request: web.Request, error: BadSessionChange) -> web.Response:
+def _failure(request: web.Request, error: _BadResponse) -> web.Response:
     response = _code(_answer.FAILED, error.code)
-    # A stream whose head was stopped has told the connection already that chunks will come.
+    # A stream whose head was stopped has told the connection already how its body will come.
     if getattr(request.writer, "chunked", False):
         del response.headers["Content-Length"]
         response.enable_chunked_encoding()
+        if error.coding is not None:
+            response.headers["Content-Encoding"] = error.coding
     response.force_close()
     return response
 

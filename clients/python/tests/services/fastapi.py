@@ -22,7 +22,7 @@ def healthz() -> str:
     return "ok"
 
 
-@app.get("/session")
+@app.api_route("/session", methods=["GET", "HEAD"])
 def show(session: CurrentSession) -> dict[str, Any]:
     return service.told("fastapi", session)
 
