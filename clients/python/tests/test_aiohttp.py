@@ -224,6 +224,29 @@ class Aiohttp(unittest.TestCase):
         found = ask(handler, change_app=lambda app: app.middlewares.append(page))
         self.assertEqual((found.status, found.field), (400, {"set": {"a": 1}}))
 
+    def test_middlewares_that_were_there_before_have_the_session_too(self) -> None:
+        async def handler(_request: Any) -> web.Response:
+            return web.Response()
+
+        @web.middleware
+        async def visits(request: Any, handler: Any) -> web.StreamResponse:
+            (await request.get_session())["visits"] = 1
+            response: web.StreamResponse = await handler(request)
+            return response
+
+        async def run() -> Any:
+            app = web.Application(middlewares=[visits])
+            app.router.add_get("/", handler)
+            setup(app, settings())
+            async with (
+                TestServer(app) as server,
+                ClientSession() as client,
+                client.get(server.make_url("/"), headers={"X-Session": token()}) as found,
+            ):
+                return found.headers["X-Session-Set"]
+
+        self.assertEqual(asyncio.run(run()), '{"set":{"visits":1}}')
+
     def test_handlers_of_sub_applications_have_the_session_too(self) -> None:
         async def handler(request: Any) -> web.Response:
             (await request.get_session())["a"] = 1

@@ -32,7 +32,7 @@ CLOSE = "Connection: close\r\nContent-Length: 0"
 class Servers(unittest.TestCase):
     def start(self, name: str) -> int:
         listener = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(listener.close)
+        port: int = listener.getsockname()[1]
         server = subprocess.Popen(
             [sys.executable, str(HERE / "servers.py"), name, str(listener.fileno())],
             pass_fds=[listener.fileno()],
@@ -41,6 +41,8 @@ class Servers(unittest.TestCase):
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
+        # Only the server has it now, so that one that ends refuses connections.
+        listener.close()
         self.log = b""
 
         def end() -> None:
@@ -49,7 +51,7 @@ class Servers(unittest.TestCase):
 
         self.end = end
         self.addCleanup(lambda: server.poll() is None and end())
-        return int(listener.getsockname()[1])
+        return port
 
     def ask(self, port: int, method: str, target: str, more: str = "", signed: str = "") -> str:
         """The head of the answer."""

@@ -17,7 +17,7 @@ from session_gateway_upstream import (
 )
 from session_gateway_upstream import flask as for_flask
 from session_gateway_upstream.wsgi import SessionMiddleware, get_session
-from support import HOST, TOO_LARGE, USER, settings, token
+from support import HOST, TOO_LARGE, USER, session, settings, token
 
 
 class Answer:
@@ -280,7 +280,7 @@ class Wsgi(unittest.TestCase):
 
         exempt = SessionMiddleware(app, settings(exempt=["/healthz"]))
         self.assertEqual(ask(exempt, target="/healthz", HTTP_X_SESSION=None).body, b"none")
-        left_over = {"session_gateway_upstream.session": object()}
+        left_over = {"session_gateway_upstream.session": session()}
         self.assertEqual(ask(exempt, target="/healthz", **left_over).body, b"none")
         self.assertEqual(ask(exempt).body, b"some")
 
