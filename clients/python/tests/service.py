@@ -27,8 +27,8 @@ PATIENCE_SECONDS = 60
 def settings() -> Settings:
     """What the environment says."""
     return Settings(
-        keys=json.loads(os.environ["XSESSION_KEYS"]),
-        public_keys=json.loads(os.environ.get("XSESSION_PUBLIC_KEYS", "null")),
+        keys=json.loads(os.environ["XSESSION_KEYS"]) or None,
+        public_keys=json.loads(os.environ.get("XSESSION_PUBLIC_KEYS", "null")) or None,
         audience=os.environ["XSESSION_AUDIENCE"],
         issuer=os.environ["XSESSION_ISSUER"],
         exempt=["/healthz"],
