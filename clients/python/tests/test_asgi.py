@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 
 from session_gateway_upstream import Session, SessionClosed, SessionError, SettingsError
 from session_gateway_upstream.asgi import SessionMiddleware, get_session
-from support import HOST, TOO_LARGE, USER, settings, token
+from support import HOST, TOO_LARGE, USER, session, settings, token
 
 App = Callable[..., Awaitable[None]]
 
@@ -274,9 +274,12 @@ class Asgi(unittest.TestCase):
                 found.append(str(error))
             return JSONResponse(found)
 
-        gone = http(starlette(Route("/healthz", handler)), target="/healthz", tokens=[])
-        self.assertEqual(gone[0]["status"], 200)
-        self.assertEqual(len(json.loads(gone[1]["body"])), 2)
+        left_over: dict[str, Any] = {"session_gateway_upstream.session": session()}
+        for scope in ({}, left_over):
+            app = starlette(Route("/healthz", handler))
+            gone = http(app, target="/healthz", tokens=[], **scope)
+            self.assertEqual(gone[0]["status"], 200)
+            self.assertEqual(len(json.loads(gone[1]["body"])), 2)
 
     def test_the_request_is_compared_by_its_raw_target(self) -> None:
         app = answer(dict)

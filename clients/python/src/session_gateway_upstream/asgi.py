@@ -75,6 +75,8 @@ class SessionMiddleware:
         if self._root_path and path.startswith(self._root_path + "/"):
             path = path[len(self._root_path) :]
         state = scope.setdefault("state", {})
+        # An outer middleware's session is not that of an exempt request.
+        scope.pop(_answer.KEY, None)
         if self._settings.is_exempt(method, path):
             state["get_session"] = _none
             await self.app(scope, receive, send)
