@@ -1,0 +1,17 @@
+import js from '@eslint/js';
+
+const globals = ['process', 'Buffer', 'console', 'TextDecoder', 'URL', 'fetch', 'structuredClone'];
+
+export default [
+  js.configs.recommended,
+  {
+    languageOptions: { globals: Object.fromEntries(globals.map((name) => [name, 'readonly'])) },
+    rules: {
+      'no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
+      eqeqeq: 'error',
+      'no-var': 'error',
+      'prefer-const': 'error',
+    },
+  },
+  { ignores: ['test/types/**'] },
+];

@@ -1,0 +1,134 @@
+import { SessionError } from './errors.js';
+import { internals } from './session.js';
+
+const NAME = 'X-Session-Set';
+const LOWER = NAME.toLowerCase();
+
+/**
+ * Puts the session's changes on the head of `res` just before it goes out, and closes the session.
+ *
+ * Every way to a head in node:http ends in `writeHead`, also the implicit ones of `write`, `end`, `flushHeaders` and
+ * `pipe`. Only `end` of HTTP/2 without a body goes past it. The implicit ways are looked at one step earlier as well:
+ * where the change cannot be sent, the whole response is replaced, and from inside of `write` it would be too late.
+ */
+export function guardHead(res, session, logger) {
+  const { writeHead, write, end, flushHeaders } = res;
+  let replaced = false;
+
+  const isOpen = () => !replaced && !internals.isClosed(session) && !res.headersSent;
+
+  /** The value for the head, or null. Nothing goes with 5xx: the gateway would ignore it. */
+  const valueFor = (status, headers) => {
+    if (status >= 500) return null;
+    const value = internals.header(session);
+    if (value !== null && (res.hasHeader(NAME) || namesOf(headers).includes(LOWER))) {
+      throw new SessionError(`the session was changed, and ${NAME} was also set by hand`);
+    }
+    return value;
+  };
+
+  const replace = (error) => {
+    replaced = true;
+    internals.close(session);
+    logger.error(`session-gateway-upstream: answered 500, nothing of the session is stored: ${describe(error)}`);
+    for (const name of res.getHeaderNames()) res.removeHeader(name);
+    if (res.statusMessage) res.statusMessage = '';
+    res.statusCode = 500;
+    const body = '{"code":"x-session-set"}';
+    writeHead.call(res, 500, {
+      'Content-Type': 'application/json',
+      'Content-Length': body.length,
+      'Cache-Control': 'no-store',
+    });
+    end.call(res, body);
+  };
+
+  /** Before an implicit head. */
+  const look = () => {
+    if (!isOpen()) return;
+    try {
+      valueFor(res.statusCode, undefined);
+    } catch (error) {
+      replace(error);
+    }
+  };
+
+  res.writeHead = function (...args) {
+    if (replaced) return res;
+    if (!isOpen()) return writeHead.apply(res, args);
+    let value;
+    try {
+      value = valueFor(args[0], args.at(-1));
+    } catch (error) {
+      replace(error);
+      return res;
+    }
+    // Other wrappers run inside of this: what they change would be lost.
+    internals.close(session);
+    const hadHeaders = typeof args.at(-1) === 'object' && args.at(-1) !== null;
+    try {
+      if (value === null) return writeHead.apply(res, args);
+      if (hadHeaders) args[args.length - 1] = withField(args.at(-1), value);
+      else res.setHeader(NAME, value);
+      return writeHead.apply(res, args);
+    } catch (error) {
+      // No head went out, for instance because of a status that there is not.
+      internals.reopen(session);
+      if (value !== null) res.removeHeader(NAME);
+      throw error;
+    }
+  };
+
+  res.write = function (...args) {
+    look();
+    if (!replaced) return write.apply(res, args);
+    const callback = args.find((arg) => typeof arg === 'function');
+    if (callback !== undefined) process.nextTick(callback);
+    return true;
+  };
+
+  res.end = function (...args) {
+    look();
+    if (!replaced) {
+      if (isOpen() && res.req?.httpVersionMajor === 2) res.writeHead(res.statusCode);
+      return end.apply(res, args);
+    }
+    const callback = args.find((arg) => typeof arg === 'function');
+    if (callback !== undefined) {
+      if (res.writableFinished) process.nextTick(callback);
+      else res.once('finish', callback);
+    }
+    return res;
+  };
+
+  res.flushHeaders = function () {
+    look();
+    if (!replaced) flushHeaders.call(res);
+  };
+
+  res.once('close', () => {
+    if (internals.changedSinceClose(session)) {
+      logger.error('session-gateway-upstream: the session was changed after the head had gone out; that is not stored');
+    }
+  });
+}
+
+/** The lower-case names in the last argument of `writeHead`: an object, pairs, or names and values in turn. */
+function namesOf(headers) {
+  if (typeof headers !== 'object' || headers === null) return [];
+  let names = Object.keys(headers);
+  if (Array.isArray(headers)) {
+    names = Array.isArray(headers[0]) ? headers.map(([name]) => name) : headers.filter((_, at) => at % 2 === 0);
+  }
+  return names.map((name) => String(name).toLowerCase());
+}
+
+function withField(headers, value) {
+  if (!Array.isArray(headers)) return { ...headers, [NAME]: value };
+  return Array.isArray(headers[0]) ? [...headers, [NAME, value]] : [...headers, NAME, value];
+}
+
+/** Errors of this package hold no values. Of others, such as of a getter in the session, nobody knows. */
+function describe(error) {
+  return error instanceof SessionError ? error.message : `${error?.name ?? 'an error'} while the session was written`;
+}

@@ -1,0 +1,3 @@
+export { SessionClosed, SessionError, SessionRefused, SessionValueError, SessionWithheld } from './errors.js';
+export { Session } from './session.js';
+export { createVerifier } from './verify.js';
