@@ -1,6 +1,6 @@
 import js from '@eslint/js';
 
-const globals = ['process', 'Buffer', 'console', 'TextDecoder', 'URL', 'fetch', 'structuredClone'];
+const globals = ['process', 'Buffer', 'console', 'TextDecoder', 'URL', 'fetch', 'structuredClone', 'AbortSignal'];
 
 export default [
   js.configs.recommended,

@@ -8,12 +8,14 @@ const LOWER = NAME.toLowerCase();
  * Puts the session's changes on the head of `res` just before it goes out, and closes the session.
  *
  * Every way to a head in node:http ends in `writeHead`, also the implicit ones of `write`, `end`, `flushHeaders` and
- * `pipe`. Only `end` of HTTP/2 without a body goes past it. The implicit ways are looked at one step earlier as well:
- * where the change cannot be sent, the whole response is replaced, and from inside of `write` it would be too late.
+ * `pipe`. The implicit ways are looked at one step earlier as well: where the change cannot be sent, the whole response
+ * is replaced, and from inside of `write` it would be too late.
  */
 export function guardHead(res, session, logger) {
   const { writeHead, write, end, flushHeaders } = res;
   let replaced = false;
+  /** A call of Node's own `write`, `end` or `flushHeaders` is under way. */
+  let inside = false;
 
   const isOpen = () => !replaced && !internals.isClosed(session) && !res.headersSent;
 
@@ -28,12 +30,17 @@ export function guardHead(res, session, logger) {
   };
 
   const replace = (error) => {
-    replaced = true;
     internals.close(session);
     logger.error(`session-gateway-upstream: answered 500, nothing of the session is stored: ${describe(error)}`);
-    for (const name of res.getHeaderNames()) res.removeHeader(name);
-    if (res.statusMessage) res.statusMessage = '';
     res.statusCode = 500;
+    if (res.req?.httpVersionMajor !== 2) res.statusMessage = '';
+    if (inside) {
+      // Another wrapper of the head made this change while a body was being written: that one has to follow.
+      res.removeHeader(NAME);
+      writeHead.call(res, 500);
+      return;
+    }
+    for (const name of res.getHeaderNames()) res.removeHeader(name);
     const body = '{"code":"x-session-set"}';
     writeHead.call(res, 500, {
       'Content-Type': 'application/json',
@@ -41,6 +48,17 @@ export function guardHead(res, session, logger) {
       'Cache-Control': 'no-store',
     });
     end.call(res, body);
+    replaced = true;
+  };
+
+  const within = (method, args) => {
+    const outer = inside;
+    inside = true;
+    try {
+      return method.apply(res, args);
+    } finally {
+      inside = outer;
+    }
   };
 
   /** Before an implicit head. */
@@ -81,7 +99,7 @@ export function guardHead(res, session, logger) {
 
   res.write = function (...args) {
     look();
-    if (!replaced) return write.apply(res, args);
+    if (!replaced) return within(write, args);
     const callback = args.find((arg) => typeof arg === 'function');
     if (callback !== undefined) process.nextTick(callback);
     return true;
@@ -89,10 +107,7 @@ export function guardHead(res, session, logger) {
 
   res.end = function (...args) {
     look();
-    if (!replaced) {
-      if (isOpen() && res.req?.httpVersionMajor === 2) res.writeHead(res.statusCode);
-      return end.apply(res, args);
-    }
+    if (!replaced) return within(end, args);
     const callback = args.find((arg) => typeof arg === 'function');
     if (callback !== undefined) {
       if (res.writableFinished) process.nextTick(callback);
@@ -103,7 +118,7 @@ export function guardHead(res, session, logger) {
 
   res.flushHeaders = function () {
     look();
-    if (!replaced) flushHeaders.call(res);
+    if (!replaced) within(flushHeaders, []);
   };
 
   res.once('close', () => {

@@ -101,6 +101,12 @@ export type Verify = (token: string, request?: RequestParts, now?: number) => Pr
 /** A function that checks tokens. Throws a `TypeError` where an option is wrong. */
 export function createVerifier(options: VerifierOptions): Verify;
 
+/**
+ * A function for `publicKeys` that fetches them from the gateway's JWK set: every five minutes, and for a `kid` that it
+ * does not know, but at most every five seconds.
+ */
+export function remoteKeys(url: string | URL): (kid: string) => Promise<string | undefined>;
+
 /** The Django session of one request. */
 export class Session {
   constructor(claims: Partial<Claims>);

@@ -4,6 +4,7 @@ import express from 'express';
 import Fastify from 'fastify';
 import {
   createVerifier,
+  remoteKeys,
   Session,
   SessionClosed,
   SessionError,
@@ -27,6 +28,7 @@ const options = { keys: { 'orders-1': 'secret' }, audience: 'orders', issuer: 'g
 const verify = createVerifier({ ...options, keys: async (kid) => (kid === 'a' ? new Uint8Array(32) : undefined) });
 const claims: Claims = await verify('token', { method: 'GET', host: 'shop', target: '/' }, 1);
 createVerifier({ publicKeys: { gw: 'x' }, audience: 'orders', issuer: 'gateway', leeway: 5, checkRequest: 'always' });
+createVerifier({ publicKeys: remoteKeys('http://gateway'), audience: 'orders', issuer: 'gateway' });
 // @ts-expect-error: audience is missing
 createVerifier({ keys: {}, issuer: 'gateway' });
 // @ts-expect-error: no such word
