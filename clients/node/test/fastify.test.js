@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict';
+import { Readable } from 'node:stream';
+import { test } from 'node:test';
+
+import fastify5 from 'fastify';
+import fastify4 from 'fastify4';
+import { SessionClosed } from 'session-gateway-upstream';
+import pluginByDefault, { djangoSession } from 'session-gateway-upstream/fastify';
+
+import { ask, claims, logger, OPTIONS, sign } from './support.js';
+
+async function served(t, Fastify, build, options = {}) {
+  const log = logger();
+  const app = Fastify();
+  await build(app, (scope = app) => scope.register(djangoSession, { ...OPTIONS, logger: log, ...options }));
+  await app.listen({ port: 0, host: '127.0.0.1' });
+  t.after(() => app.close());
+  return { app, port: app.server.address().port, log: log.lines };
+}
+
+const CHANGE = '{"set":{"n":1}}';
+
+test('the plugin is also the default export', () => assert.equal(pluginByDefault, djangoSession));
+
+for (const [name, Fastify] of Object.entries({ 'Fastify 4': fastify4, 'Fastify 5': fastify5 })) {
+  test(`${name}: every way to answer carries the change`, async (t) => {
+    const ways = {
+      '/value': async () => ({ a: 1 }),
+      '/send': (_request, reply) => reply.send('text'),
+      '/empty': (_request, reply) => reply.code(204).send(),
+      '/stream': (_request, reply) => reply.send(Readable.from(['a', 'b'])),
+      '/redirect': (_request, reply) => reply.redirect('/'),
+      '/bad': async () => {
+        throw Object.assign(new Error('no'), { statusCode: 400 });
+      },
+      '/raw': (_request, reply) => {
+        reply.hijack();
+        reply.raw.writeHead(200, { 'Content-Type': 'text/plain' });
+        reply.raw.end('raw');
+      },
+      '/raw-implicit': (_request, reply) => {
+        reply.hijack();
+        Readable.from(['a', 'b']).pipe(reply.raw);
+      },
+    };
+    const { port } = await served(t, Fastify, async (app, register) => {
+      await register();
+      app.addHook('preHandler', async (request) => {
+        request.djangoSession.data.n = 1;
+      });
+      for (const [path, way] of Object.entries(ways)) app.get(path, way);
+    });
+    for (const path of Object.keys(ways)) assert.equal((await ask(port, { path })).change, CHANGE, path);
+  });
+
+  test(`${name}: an onSend hook may change the session, and what is later throws`, async (t) => {
+    let thrown;
+    const { port } = await served(t, Fastify, async (app, register) => {
+      await register();
+      app.addHook('onSend', async (request) => {
+        request.djangoSession.data.n = 1;
+      });
+      app.addHook('onResponse', async (request) => {
+        try {
+          request.djangoSession.data.n = 2;
+        } catch (error) {
+          thrown = error;
+        }
+      });
+      app.get('/', async () => 'x');
+    });
+    assert.equal((await ask(port)).change, CHANGE);
+    // onResponse may run after the client has the whole answer: the next request tells that it has.
+    await ask(port);
+    assert(thrown instanceof SessionClosed);
+  });
+
+  test(`${name}: a handler that fails stores nothing`, async (t) => {
+    const { port } = await served(t, Fastify, async (app, register) => {
+      await register();
+      app.get('/', async (request) => {
+        request.djangoSession.data.n = 1;
+        throw new Error('as the test wants it');
+      });
+    });
+    const got = await ask(port);
+    assert.deepEqual([got.status, got.change], [500, undefined]);
+  });
+
+  test(`${name}: it counts where it is registered`, async (t) => {
+    const { port } = await served(t, Fastify, async (app, register) => {
+      app.get('/open', async (request) => String(request.djangoSession));
+      await app.register(async (scope) => {
+        await register(scope);
+        scope.get('/mine', async (request) => request.djangoSession.userId);
+      });
+    });
+    assert.equal((await ask(port, { path: '/open', token: null })).status, 200);
+    assert.equal((await ask(port, { path: '/mine', token: null })).status, 401);
+    assert.equal((await ask(port, { path: '/mine' })).text, '42');
+  });
+
+  test(`${name}: a target that was rewritten inside is compared as it came`, async (t) => {
+    const log = logger();
+    const app = Fastify({ rewriteUrl: (raw) => raw.url.replace('/old', '/new') });
+    await app.register(djangoSession, { ...OPTIONS, logger: log });
+    app.post('/new', async () => 'ok');
+    await app.listen({ port: 0, host: '127.0.0.1' });
+    t.after(() => app.close());
+    const got = await ask(app.server.address().port, { method: 'POST', path: '/old?x=1' });
+    assert.deepEqual([got.status, log.lines], [200, []]);
+  });
+
+  test(`${name}: onRefused, a function for exempt, and the log of Fastify`, async (t) => {
+    const lines = [];
+    const app = Fastify({ logger: { level: 'warn', stream: { write: (line) => lines.push(JSON.parse(line)) } } });
+    await app.register(djangoSession, {
+      ...OPTIONS,
+      exempt: (request) => request.routeOptions.url === '/livez',
+      onRefused: (error, _request, reply) => reply.code(403).send({ why: error.reason }),
+    });
+    app.get('/livez', async () => 'ok');
+    app.get('/', async () => assert.fail('the handler was called'));
+    await app.listen({ port: 0, host: '127.0.0.1' });
+    t.after(() => app.close());
+    const { port } = app.server.address();
+    assert.equal((await ask(port, { path: '/livez', token: null })).text, 'ok');
+    const got = await ask(port, { token: null });
+    assert.deepEqual([got.status, got.text], [403, '{"why":"missing"}']);
+    assert.deepEqual(
+      lines.map(({ level, msg }) => [level, msg.includes('x-session-missing')]),
+      [[40, true]],
+    );
+  });
+
+  test(`${name}: inject() works for tests of the application`, async () => {
+    const app = Fastify();
+    await app.register(djangoSession, OPTIONS);
+    app.get('/', async (request) => {
+      request.djangoSession.data.n = 1;
+      return request.djangoSession.userId;
+    });
+    const got = await app.inject({ url: '/', headers: { 'x-session': sign(claims()) } });
+    assert.deepEqual([got.statusCode, got.body, got.headers['x-session-set']], [200, '42', CHANGE]);
+    const log = logger();
+    const other = Fastify();
+    await other.register(djangoSession, { ...OPTIONS, logger: log });
+    other.get('/', async () => 'x');
+    assert.equal((await other.inject('/')).statusCode, 401);
+  });
+
+  test(`${name}: a mistake in the options stops the start`, async () => {
+    const app = Fastify();
+    await assert.rejects(
+      async () => app.register(djangoSession, { ...OPTIONS, audience: '' }).ready(),
+      /audience is required/,
+    );
+  });
+}
