@@ -37,8 +37,7 @@ export class Session extends Guarded {
   /** Objects that came in the token. Others belong to the application. */
   #ours = new WeakSet();
   #proxies = new WeakMap();
-  #raw = new WeakMap();
-  /** An object of the application is in the session: it can be changed past the proxies. */
+  /** There may be an object of the application in the session: it can be changed past the proxies. */
   #holdsForeign = false;
   #flush = false;
   #cycle = false;
@@ -251,11 +250,11 @@ export class Session extends Guarded {
   #assign(target, key, value) {
     this.#checkOpen();
     checkKey(key);
-    const plain = this.#unwrap(value);
     // What is equal to what came is no change, and may hold what could not be written.
-    if (!this.#isAsItCame(key, plain)) encode(plain, key);
+    if (!this.#isAsItCame(key, value)) encode(value, key);
+    this.#noteForeign(value);
     this.#deleted.delete(key);
-    target[key] = plain;
+    target[key] = value;
   }
 
   /** Objects and arrays inside the session. The application gets no other way to those that came in the token. */
@@ -266,11 +265,12 @@ export class Session extends Guarded {
         if (receiver !== this.#proxies.get(target)) return Reflect.set(target, key, value, receiver);
         this.#checkOpen();
         if (key === '__proto__') throw new SessionValueError('a member __proto__ cannot be assigned');
-        return Reflect.set(target, key, this.#unwrap(value));
+        this.#noteForeign(value);
+        return Reflect.set(target, key, value);
       },
       defineProperty: (target, key, descriptor) => {
         this.#checkOpen();
-        if ('value' in descriptor) descriptor.value = this.#unwrap(descriptor.value);
+        this.#noteForeign(descriptor.value);
         return Reflect.defineProperty(target, key, descriptor);
       },
       deleteProperty: (target, key) => {
@@ -295,16 +295,12 @@ export class Session extends Guarded {
     if (proxy === undefined) {
       proxy = new Proxy(value, this.#nestedHandler());
       this.#proxies.set(value, proxy);
-      this.#raw.set(proxy, value);
     }
     return proxy;
   }
 
-  #unwrap(value) {
-    if (typeof value !== 'object' || value === null) return value;
-    const raw = this.#raw.get(value) ?? value;
-    if (!this.#ours.has(raw)) this.#holdsForeign = true;
-    return raw;
+  #noteForeign(value) {
+    if (typeof value === 'object' && value !== null) this.#holdsForeign = true;
   }
 
   #isAsItCame(key, value) {

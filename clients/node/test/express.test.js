@@ -28,11 +28,15 @@ for (const [name, express] of Object.entries({ 'Express 4': express4, 'Express 5
         req.djangoSession.data.n = 1;
         res.json({});
       });
-      app.use('/api', session, router);
+      app.use('/api', session, (req, _res, next) => {
+        req.djangoSession.data.m = 1;
+        next();
+      });
+      app.use('/api', router);
       app.get('/open', (req, res) => res.send(String(req.djangoSession)));
     });
     const got = await ask(port, { method: 'POST', path: '/api/cart?a=1' });
-    assert.deepEqual([got.status, got.change], [200, '{"set":{"n":1}}']);
+    assert.deepEqual([got.status, got.change], [200, '{"set":{"m":1,"n":1}}']);
     assert.equal((await ask(port, { path: '/api/cart', token: null })).status, 401);
     assert.equal((await ask(port, { path: '/open', token: null })).text, 'undefined');
   });

@@ -75,6 +75,9 @@ for (const framework of ['http', 'express', 'express4', 'fastify', 'fastify4']) 
       service.stdin.end();
       const [code] = await once(service, 'close');
       assert.equal(code, 0, 'it ends with its standard input');
+      for (const reason of ['missing', 'malformed', 'twice', 'signature', 'expired', 'other-request']) {
+        assert(log.includes(`x-session-${reason}`), `the log says ${reason}`);
+      }
       assert(!log.includes(sign(claims()).split('.')[0]), 'no token is logged');
       assert(!log.includes(KEY) && !log.includes('xxx'), 'no secret and nothing of the session is logged');
     });
@@ -126,7 +129,6 @@ for (const framework of ['http', 'express', 'express4', 'fastify', 'fastify4']) 
       }
       const copied = await ask(port, { method: 'POST', path: '/set/n', body: '1', token: right });
       assert.deepEqual([copied.status, copied.text], [401, '{"code":"x-session-other-request"}']);
-      assert.match(log, /x-session-other-request/);
       const health = await ask(port, { path: '/healthz', token: null });
       assert.deepEqual([health.status, health.text], [200, 'ok']);
     });

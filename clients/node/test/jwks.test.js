@@ -11,10 +11,10 @@ const { kid, x } = contract.eddsa.jwks.keys[0];
 
 /** A JWK set that can be changed, a clock that can be moved, and how often it was asked. */
 async function gateway(t) {
-  const state = { status: 200, body: JSON.stringify(contract.eddsa.jwks), asked: 0, now: 0 };
+  const state = { status: 200, body: JSON.stringify(contract.eddsa.jwks), asked: 0, now: 0, location: '/' };
   const port = await serve(t, (_req, res) => {
     state.asked++;
-    res.writeHead(state.status).end(state.body);
+    res.writeHead(state.status, { Location: state.location }).end(state.body);
   });
   state.find = remoteKeys(`http://127.0.0.1:${port}/.well-known/jwks.json`, { now: () => state.now });
   return state;
@@ -59,7 +59,10 @@ test('a new kid is looked for, but not at each request', async (t) => {
 
 test('without a good JWK set there is no key', async (t) => {
   const state = await gateway(t);
+  const elsewhere = await serve(t, (_req, res) => res.end(JSON.stringify(contract.eddsa.jwks)));
+  state.location = `http://127.0.0.1:${elsewhere}/`;
   for (const [status, body] of [
+    [302, ''],
     [500, '{"keys":[]}'],
     [200, 'no JSON'],
     [200, '{}'],
@@ -69,7 +72,7 @@ test('without a good JWK set there is no key', async (t) => {
     await assert.rejects(state.find(kid));
     await assert.rejects(state.find(kid), /could not be fetched/);
   }
-  assert.equal(state.asked, 3);
+  assert.equal(state.asked, 4);
   Object.assign(state, { status: 200, body: JSON.stringify(contract.eddsa.jwks) });
   state.now += 5_000;
   assert.equal(await state.find(kid), x);

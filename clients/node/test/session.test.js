@@ -452,6 +452,7 @@ test('session data cannot be hidden, frozen or made of getters', () => {
   assert.throws(() => Object.defineProperty(session.data, 'x', { value: 1, enumerable: false }), SessionValueError);
   assert.throws(() => Object.freeze(session.data), TypeError);
   assert.throws(() => (session.data[Symbol('s')] = 1), SessionValueError);
+  Object.create(session.data).inherited = 1;
   assert.equal(session.seal(), null);
 });
 
@@ -475,4 +476,5 @@ test('a session shows nothing of its contents when it is printed', () => {
   ]) {
     assert.doesNotMatch(text, /4111|4222|shop\.example/);
   }
+  assert.equal(inspect(session), 'Session { withheld: null, closed: false }');
 });

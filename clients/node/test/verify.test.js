@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { generateKeyPairSync, sign as signWith } from 'node:crypto';
+import { createHmac, generateKeyPairSync, sign as signWith } from 'node:crypto';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 
@@ -107,6 +107,16 @@ test('a token has one spelling', async () => {
     `${head}..${signature}`,
     `${head}.${body}`,
   ];
+  // Signed as they stand, so that only the spelling is wrong.
+  for (const [one, other] of [
+    [`${head}=`, body],
+    [head, `${body}=`],
+    [head, `${body}\n`],
+    [`${head.slice(0, 4)} ${head.slice(4)}`, body],
+  ]) {
+    const signed = `${one}.${other}`;
+    spellings.push(`${signed}.${createHmac('sha256', KEY).update(signed).digest('base64url')}`);
+  }
   for (const spelling of spellings) assert.notEqual(await reason(NEVER, spelling), 'good', spelling);
 });
 
@@ -165,7 +175,6 @@ test('payloads that readers could understand differently are refused', async () 
     Buffer.from([0xff, 0x22, 0x7d]),
   ]);
   const head = sign('{}').split('.')[0];
-  const { createHmac } = await import('node:crypto');
   const signed = `${head}.${notUtf8.toString('base64url')}`;
   const token = `${signed}.${createHmac('sha256', KEY).update(signed).digest('base64url')}`;
   assert.equal(await reason(NEVER, token), 'malformed');
@@ -197,6 +206,8 @@ test('unsafe methods and handshakes need a token for just this request', async (
     assert.equal(await reason(OPTIONS, token, { ...parts, ...change }), 'other-request', inspect(change));
   }
   assert.equal(await reason(OPTIONS, token), 'other-request', 'what is not known is not the same');
+  const unknownHost = sign(claims({ req: digest('POST', 'undefined', '/') }));
+  assert.equal(await reason(OPTIONS, unknownHost, { method: 'POST', target: '/' }), 'other-request');
   for (const method of ['GET', 'HEAD', 'OPTIONS']) {
     assert.equal(await reason(OPTIONS, token, { ...parts, method }), 'good', method);
   }
