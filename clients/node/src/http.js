@@ -64,6 +64,8 @@ function refuseUpgrade(gate, error, socket) {
   const { status, headers, body } = refusal;
   const fields = { ...headers, 'Content-Length': Buffer.byteLength(body), Connection: 'close' };
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+  // The server's sockets stay half open until the other side ends, and nothing looks after this one any more.
+  socket.once('finish', () => socket.destroy());
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
 }
 

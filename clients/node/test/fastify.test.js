@@ -18,6 +18,8 @@ async function served(t, Fastify, build, options = {}) {
   return { app, port: app.server.address().port, log: log.lines };
 }
 
+/** Fastify 5 itself asks for Node 20. */
+const OLD_NODE = Number(process.versions.node.split('.')[0]) < 20;
 const CHANGE = '{"set":{"n":1}}';
 
 test('the plugin is also the default export', () => assert.equal(pluginByDefault, djangoSession));
@@ -133,7 +135,7 @@ for (const [name, Fastify] of Object.entries({ 'Fastify 4': fastify4, 'Fastify 5
     );
   });
 
-  test(`${name}: inject() works for tests of the application`, async () => {
+  test(`${name}: inject() works for tests of the application`, { skip: name === 'Fastify 5' && OLD_NODE }, async () => {
     const app = Fastify();
     await app.register(djangoSession, OPTIONS);
     app.get('/', async (request) => {

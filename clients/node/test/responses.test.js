@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, request } from 'node:http';
 import { connect, createServer as createHttp2 } from 'node:http2';
+import { connect as connectTcp } from 'node:net';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { test } from 'node:test';
@@ -374,6 +375,25 @@ test('a handshake is read, and seal() gives the field for its answer', async (t)
   await handshake(port, '/unsealed', sign(claims({ req: digest('GET', host, '/unsealed') })));
   await unsealed;
   assert.match(log.lines[2], /without seal\(\)/);
+});
+
+test('a refused handshake is closed, also where the other side does not', async (t) => {
+  const wrap = djangoSession({ ...OPTIONS, logger: logger() });
+  const never = wrap.upgrade(() => assert.fail('the handler was called'));
+  let closed;
+  const port = await serve(t, undefined, () =>
+    createServer()
+      .on('upgrade', never)
+      .on('connection', (socket) => {
+        closed = once(socket, 'close');
+      }),
+  );
+  const client = connectTcp({ port, host: '127.0.0.1', allowHalfOpen: true });
+  t.after(() => client.destroy());
+  client.write('GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n');
+  const [answer] = await once(client.setEncoding('latin1'), 'data');
+  assert.match(answer, /^HTTP\/1\.1 401 Unauthorized\r\n.*\r\n\r\n\{"code":"x-session-missing"\}$/s);
+  await closed;
 });
 
 test('it works over HTTP/2 as well', async (t) => {
