@@ -1,6 +1,6 @@
 import js from '@eslint/js';
 
-const globals = ['process', 'Buffer', 'console', 'TextDecoder', 'URL', 'fetch', 'structuredClone', 'AbortSignal'];
+const globals = ['process', 'Buffer', 'console', 'TextDecoder', 'URL', 'fetch', 'AbortSignal', 'setImmediate'];
 
 export default [
   js.configs.recommended,

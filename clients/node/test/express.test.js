@@ -103,6 +103,26 @@ for (const [name, express] of Object.entries({ 'Express 4': express4, 'Express 5
     assert.deepEqual([fresh.status, fresh.change], [304, '{"set":{"n":1}}']);
   });
 
+  test(`${name}: a refused request never reaches the handler`, async (t) => {
+    let called = 0;
+    for (const options of [{}, { onRefused: (_error, _req, res) => void setImmediate(() => res.status(403).end()) }]) {
+      const { port } = await served(
+        t,
+        express,
+        (app, session) => {
+          app.use(session);
+          app.use((_req, res) => {
+            called++;
+            if (!res.headersSent) res.end();
+          });
+        },
+        options,
+      );
+      assert.equal((await ask(port, { token: null })).status, options.onRefused === undefined ? 401 : 403);
+    }
+    assert.equal(called, 0);
+  });
+
   test(`${name}: onRefused and a function for exempt`, async (t) => {
     const { port, log } = await served(
       t,

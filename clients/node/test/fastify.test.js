@@ -113,6 +113,25 @@ for (const [name, Fastify] of Object.entries({ 'Fastify 4': fastify4, 'Fastify 5
     assert.deepEqual([got.status, log.lines], [200, []]);
   });
 
+  test(`${name}: a refused request never reaches the handler`, async (t) => {
+    let called = 0;
+    for (const options of [
+      {},
+      { onRefused: (_error, _request, reply) => void setImmediate(() => reply.code(403).send()) },
+    ]) {
+      const build = async (app, register) => {
+        await register();
+        app.get('/', async () => {
+          called++;
+          return 'x';
+        });
+      };
+      const { port } = await served(t, Fastify, build, options);
+      assert.equal((await ask(port, { token: null })).status, options.onRefused === undefined ? 401 : 403);
+    }
+    assert.equal(called, 0);
+  });
+
   test(`${name}: onRefused, a function for exempt, and the log of Fastify`, async (t) => {
     const lines = [];
     const app = Fastify({ logger: { level: 'warn', stream: { write: (line) => lines.push(JSON.parse(line)) } } });
