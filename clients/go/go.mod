@@ -1,0 +1,3 @@
+module session-gateway/upstream
+
+go 1.19
