@@ -240,6 +240,19 @@ func TestAHijackedConnectionLosesNoChange(t *testing.T) {
 	}
 }
 
+func TestAHijackEndsTheSession(t *testing.T) {
+	_, dial := served(t, func(w http.ResponseWriter, r *http.Request) {
+		s, _ := FromContext(r.Context())
+		conn, _, err := w.(http.Hijacker).Hijack()
+		must(t, err)
+		defer conn.Close()
+		if err := s.Set("a", 3); !errors.Is(err, ErrClosed) {
+			t.Errorf("%v", err)
+		}
+	})
+	_, _ = io.ReadAll(dial())
+}
+
 func TestAHandshakeByWriteHeaderCarriesTheChange(t *testing.T) {
 	_, dial := served(t, func(w http.ResponseWriter, r *http.Request) {
 		s, _ := FromContext(r.Context())

@@ -170,6 +170,12 @@ func TestEveryOtherByteOfATokenIsRefused(t *testing.T) {
 	if _, err := mw.verify(context.Background(), token+"="); err == nil {
 		t.Error("padding was taken")
 	}
+	// 43 letters of six bits hold 256 bits and two more.
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := strings.IndexByte(alphabet, token[len(token)-1])
+	if _, err := mw.verify(context.Background(), token[:len(token)-1]+alphabet[last+1:last+2]); reasonOf(err) != ReasonMalformed {
+		t.Errorf("trailing bits: %v", err)
+	}
 }
 
 func TestMalformedTokensAreRefused(t *testing.T) {
@@ -211,6 +217,7 @@ func TestMalformedTokensAreRefused(t *testing.T) {
 		`{"alg":"HS256","kid":"orders-2025-11"}`:                                            ReasonMalformed,
 		`{"alg":"HS256","alg":"HS256","kid":"orders-2025-11","typ":"x-session.v1+jwt"}`:     ReasonMalformed,
 		`{"alg":"HS256","kid":"orders-2025-11","typ":"x-session.v1+jwt","crit":["b64"]}`:    ReasonMalformed,
+		`{"alg":"HS256","kid":"orders-2025-11","typ":"x-session.v1+jwt","b64":false}`:       ReasonMalformed,
 		`{"ALG":"HS256","kid":"orders-2025-11","typ":"x-session.v1+jwt"}`:                   ReasonMalformed,
 		`{"alg":"HS256","kid":1,"typ":"x-session.v1+jwt"}`:                                  ReasonMalformed,
 		`{"alg":"hs256","kid":"orders-2025-11","typ":"x-session.v1+jwt"}`:                   ReasonAlgorithm,
