@@ -14,7 +14,8 @@ from django.contrib.sessions.backends import db as stock_db  # noqa: E402
 from django.contrib.sessions.models import Session  # noqa: E402
 from django.core.cache import caches  # noqa: E402
 from django.core.management import call_command  # noqa: E402
-from django.db import connection, connections  # noqa: E402
+from django.db import connection, connections, transaction  # noqa: E402
+from django.db.models import F  # noqa: E402
 from django.test.utils import setup_test_environment  # noqa: E402
 
 from tests import site  # noqa: E402
@@ -42,11 +43,17 @@ class SiteTest(unittest.TestCase):
 
     def other(self, key, remove=(), **changes):
         """Stores changes as another writer does: under a lock, by the row as it is, past any cache."""
-        store = stock_db.SessionStore(key)
-        store.update(changes)
-        for name in remove:
-            del store[name]
-        store.save()
+        with transaction.atomic():
+            rows = Session.objects.filter(pk=key)
+            # A statement that writes comes first: on each database it takes the lock.
+            rows.update(expire_date=F("expire_date"))
+            row = rows.get()
+            data = {**row.get_decoded(), **changes}
+            for name in remove:
+                del data[name]
+            store = stock_db.SessionStore(key)
+            store._session_cache = data
+            rows.update(session_data=store.encode(data), expire_date=store.get_expiry_date())
 
     def new(self, store, **data):
         """Stores a session with this data and gives its key."""

@@ -47,6 +47,8 @@ class SessionStore(db.SessionStore):
 
     def load(self):
         key = self.session_key
+        if key is None:
+            return {}
         text = self._ask("read", self._cache.get, self.cache_key_prefix + key)
         if isinstance(text, str):
             return self._take(text)

@@ -1,0 +1,253 @@
+"""What is particular: the cache, asynchronous code, other models, routers."""
+
+from tests.base import SiteTest, in_threads  # isort: skip
+
+import unittest
+from unittest import mock
+
+import django
+from asgiref.sync import async_to_sync
+from django.contrib.sessions.backends import cached_db as stock_cached_db
+from django.contrib.sessions.backends.base import UpdateError
+from django.contrib.sessions.exceptions import SessionInterrupted
+from django.contrib.sessions.models import Session
+from django.core.cache import caches
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext, override_settings
+
+from session_gateway_django import cached_db, db
+from tests import owned, site
+from tests.models import OwnedSession
+
+
+class CacheTest(SiteTest):
+    def setUp(self):
+        super().setUp()
+        self.key = self.new(cached_db.SessionStore, a=1)
+
+    def loaded(self, key=None):
+        return dict(cached_db.SessionStore(key or self.key))
+
+    def entry(self):
+        return caches["default"].get(cached_db.SessionStore.cache_key_prefix + self.key)
+
+    def test_a_session_is_read_from_the_cache_and_for_no_longer_than_is_said(self):
+        with CaptureQueriesContext(connection) as queries:
+            self.assertEqual(self.loaded(), {"a": 1})
+        self.assertEqual(len(queries), 0)
+        self.other(self.key, a=2)
+        self.assertEqual(self.loaded(), {"a": 1})
+        self.assertEqual(set(site.Cache.lifetimes), {5})
+        with override_settings(SESSION_GATEWAY_CACHE_SECONDS=60):
+            caches["default"].clear()
+            self.assertEqual(self.loaded(), {"a": 2})
+        self.assertEqual(site.Cache.lifetimes[-1], 60)
+
+    def test_an_entry_ends_with_its_session(self):
+        session = cached_db.SessionStore(self.key)
+        session.set_expiry(3)
+        session.save()
+        self.assertEqual(site.Cache.lifetimes[-1], 3)
+        caches["default"].clear()
+        self.loaded()
+        self.assertLessEqual(site.Cache.lifetimes[-1], 3)
+
+    def test_the_time_that_a_read_has_taken_counts(self):
+        caches["default"].clear()
+        with mock.patch.object(cached_db.time, "monotonic", side_effect=[100.0, 103.0]):
+            self.loaded()
+        self.assertEqual(site.Cache.lifetimes[-1], 2)
+        caches["default"].clear()
+        with mock.patch.object(cached_db.time, "monotonic", side_effect=[100.0, 105.0]):
+            self.loaded()
+        self.assertIsNone(self.entry())
+
+    def test_a_save_from_an_old_entry_loses_nothing_and_renews_it(self):
+        self.loaded()
+        self.other(self.key, b=1)
+        session = cached_db.SessionStore(self.key)
+        self.assertEqual(dict(session), {"a": 1})
+        session["c"] = 1
+        session.save()
+        self.assertEqual(self.row(self.key), {"a": 1, "b": 1, "c": 1})
+        self.assertEqual(self.loaded(), {"a": 1, "b": 1, "c": 1})
+
+    def test_a_session_that_is_gone_is_never_saved_from_the_cache_nor_believed_after(self):
+        for change in ["save", "cycle_key"]:
+            self.key = self.new(cached_db.SessionStore, _auth_user_id="1")
+            Session.objects.all().delete()
+            session = cached_db.SessionStore(self.key)
+            session["b"] = 1
+            with self.assertRaises((UpdateError, SessionInterrupted)):
+                getattr(session, change)()
+            self.assertEqual(Session.objects.count(), 0)
+            self.assertIsNone(self.entry())
+            self.assertEqual(self.loaded(), {})
+
+    def test_a_logout_empties_the_cache_that_of_djangos_own_engine_too(self):
+        dict(stock_cached_db.SessionStore(self.key))
+        self.assertIsNotNone(caches["default"].get(stock_cached_db.KEY_PREFIX + self.key))
+        cached_db.SessionStore(self.key).flush()
+        self.assertIsNone(self.entry())
+        self.assertEqual(dict(stock_cached_db.SessionStore(self.key)), {})
+
+    def test_an_entry_that_comes_between_a_logout_and_its_commit_goes_with_the_commit(self):
+        with transaction.atomic():
+            cached_db.SessionStore(self.key).flush()
+            # As another process does that still sees the row.
+            caches["default"].set(cached_db.SessionStore.cache_key_prefix + self.key, "anything")
+        self.assertIsNone(self.entry())
+
+    def test_what_is_not_committed_is_never_in_the_cache(self):
+        session = cached_db.SessionStore(self.key)
+        try:
+            with transaction.atomic():
+                session["a"] = 2
+                session.save()
+                self.assertIsNone(self.entry())
+                self.assertEqual(self.loaded(), {"a": 2})
+                raise ZeroDivisionError
+        except ZeroDivisionError:
+            pass
+        self.assertIsNone(self.entry())
+        self.assertEqual(self.loaded(), {"a": 1})
+        with transaction.atomic():
+            session.save()
+        self.assertIsNotNone(self.entry())
+        self.assertEqual(self.loaded(), {"a": 2})
+
+    def test_without_its_cache_a_site_goes_on_and_no_key_is_logged(self):
+        self.addCleanup(setattr, site.Cache, "broken", False)
+        site.Cache.broken = True
+        with self.assertLogs("session_gateway_django", "WARNING") as logs:
+            session = cached_db.SessionStore(self.key)
+            session["b"] = 1
+            session.save()
+            self.assertEqual(self.loaded(), {"a": 1, "b": 1})
+            session.flush()
+        self.assertEqual(Session.objects.count(), 0)
+        self.assertIn("ConnectionError", logs.output[0])
+        self.assertNotIn("sessionkey", " ".join(logs.output))
+        self.assertFalse(any(record.exc_info for record in logs.records))
+
+    def test_a_cache_that_is_believed_for_long_is_refused(self):
+        for seconds in [0, 61, "5", True, 0.5]:
+            with override_settings(SESSION_GATEWAY_CACHE_SECONDS=seconds), self.assertRaises(ImproperlyConfigured):
+                cached_db.SessionStore()
+
+    def test_a_session_without_a_key_is_empty(self):
+        self.assertEqual(cached_db.SessionStore().load(), {})
+
+
+@unittest.skipIf(django.VERSION < (5, 1), "sessions have asynchronous methods since Django 5.1")
+class AsyncTest(SiteTest):
+    def test_asynchronous_code_merges_as_any_other(self):
+        for engine in [db, cached_db]:
+            session = engine.SessionStore(self.new(engine.SessionStore, a=1))
+
+            async def load():
+                return await session.aget("a")
+
+            async def save():
+                await session.aset("c", 1)
+                await session.asave()
+
+            self.assertEqual(async_to_sync(load)(), 1)
+            self.other(session.session_key, b=1)
+            async_to_sync(save)()
+            self.assertEqual(self.row(session.session_key), {"a": 1, "b": 1, "c": 1})
+
+            self.other(session.session_key, d=1)
+            old = session.session_key
+            async_to_sync(session.acycle_key)()
+            self.assertIsNone(self.row(old))
+            self.assertEqual(self.row(session.session_key), {"a": 1, "b": 1, "c": 1, "d": 1})
+
+            Session.objects.all().delete()
+            with self.assertRaises(UpdateError):
+                async_to_sync(save)()
+            async_to_sync(session.aflush)()
+            async_to_sync(save)()
+            self.assertEqual(self.row(session.session_key), {"c": 1})
+            self.assertEqual(dict(engine.SessionStore(session.session_key)), {"c": 1})
+            async_to_sync(session.adelete)()
+            self.assertEqual(Session.objects.count(), 0)
+
+
+class OwnModelTest(SiteTest):
+    def test_an_engine_with_a_table_of_its_own_merges_and_fills_its_columns(self):
+        OwnedSession.objects.all().delete()
+        session = owned.SessionStore()
+        session["a"] = 1
+        session.save()
+        other = owned.SessionStore(session.session_key)
+        other["b"] = 1
+        other["_auth_user_id"] = "7"
+        other.save()
+        session["c"] = 1
+        session.save()
+        row = OwnedSession.objects.get()
+        self.assertEqual(row.get_decoded(), {"a": 1, "b": 1, "c": 1, "_auth_user_id": "7"})
+        # It was filled from what was merged.
+        self.assertEqual(row.account, "7")
+        self.assertEqual(Session.objects.count(), 0)
+
+
+class RouterTest(SiteTest):
+    def test_rows_are_locked_written_and_deleted_where_the_router_writes(self):
+        for engine in [db, cached_db]:
+            key = self.new(engine.SessionStore, a=1)
+            session = engine.SessionStore(key)
+            dict(session)
+            # What it reads from has not heard of anything, as a replica.
+            site.Router.here.write = "repeatable"
+            with mock.patch.object(site.Router, "db_for_read", return_value="nowhere"):
+                with CaptureQueriesContext(connection) as queries:
+                    session["b"] = 1
+                    session.save()
+                    session.flush()
+            site.Router.here.__dict__.clear()
+            self.assertEqual(len(queries), 0)
+            self.assertEqual(Session.objects.count(), 0)
+
+
+class TransactionTest(SiteTest):
+    def test_a_site_with_atomic_requests_logs_in_and_out(self):
+        from django.contrib.auth import get_user_model
+        from django.test import Client
+
+        get_user_model().objects.all().delete()
+        get_user_model().objects.create_user("alice", id=1)
+        for engine in ["db", "cached_db"]:
+            with override_settings(SESSION_ENGINE=f"session_gateway_django.{engine}"):
+                client = Client()
+                client.get("/touch/?cart=1")
+                anonymous = client.cookies["sessionid"].value
+                with mock.patch.dict(connection.settings_dict, ATOMIC_REQUESTS=True):
+                    client.get("/login/")
+                    key = client.cookies["sessionid"].value
+                    self.assertIsNone(self.row(anonymous))
+                    self.assertEqual(self.row(key)["_auth_user_id"], "1")
+                    self.assertEqual(self.row(key)["cart"], "1")
+                    client.get("/logout/")
+                self.assertEqual(Session.objects.count(), 0)
+
+    def test_the_session_of_a_test_client_can_be_changed_in_a_test_with_transactions(self):
+        """As in a project's own TestCase: nothing is ever committed there."""
+        from django.test import Client
+
+        for engine in [db, cached_db]:
+            with override_settings(SESSION_ENGINE=engine.__name__), transaction.atomic():
+                client = Client()
+                client.get("/touch/?a=1")
+                session = client.session
+                session["b"] = 1
+                session.save()
+                client.get("/touch/?c=1")
+                self.assertEqual(self.row(session.session_key), {"a": "1", "b": 1, "c": "1"})
+                session["d"] = 1
+                session.save()
+                self.assertEqual(dict(client.session), {"a": "1", "b": 1, "c": "1", "d": 1})
+                transaction.set_rollback(True)
+                self.assertEqual(in_threads(Session.objects.count), [0])
