@@ -30,6 +30,7 @@ mod library;
 mod limits;
 mod listening;
 mod loads;
+mod merging;
 mod metrics;
 mod monitoring;
 #[cfg(feature = "otlp")]

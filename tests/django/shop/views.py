@@ -67,6 +67,28 @@ def change(request):
     return state(request)
 
 
+LOADED, GO_ON = threading.Event(), threading.Event()
+
+
+def change_later(request):
+    """POST /set/later/?name=JSON&... loads the session, and sets and saves it when somebody says so."""
+    dict(request.session)
+    LOADED.set()
+    GO_ON.wait(timeout=60)
+    return change(request)
+
+
+def loaded(request):
+    """GET /set/later/loaded/ returns when that has loaded the session."""
+    return JsonResponse({"loaded": LOADED.wait(timeout=60)})
+
+
+def go_on(request):
+    """POST /set/later/go-on/"""
+    GO_ON.set()
+    return JsonResponse({})
+
+
 def delete(request):
     """POST /del/?name&..."""
     for name in request.GET:

@@ -1,10 +1,16 @@
 //! A real Django site: `tests/django`.
 
-use std::{net::SocketAddr, process::Command};
+use std::{
+    net::SocketAddr,
+    process::{Command, Output},
+};
 
 use serde_json::{Value, json};
 
 use super::{Database, Process, SECRET_KEY, Served, from_tests_run};
+
+/// The app with the engines that merge, which a site has where its settings name it.
+const DJANGO_APP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/django/src");
 
 /// A release of Django that `tests/run` installs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +89,19 @@ impl Django {
         }
     }
 
+    /// Runs another command of `manage.py`.
+    pub fn manage(
+        release: Release,
+        database: &Database,
+        settings: &Value,
+        arguments: &[&str],
+    ) -> Output {
+        command(release, database, SECRET_KEY, settings)
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
     /// The session as Django reads it.
     pub fn session(&self, key: &str) -> Value {
         self.get("/session/").session(key).send().json()["session"].take()
@@ -107,6 +126,7 @@ fn command(release: Release, database: &Database, secret_key: &str, settings: &V
     command
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/django"))
         .arg("manage.py")
+        .env("PYTHONPATH", DJANGO_APP)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("SITE_DATABASE", database.url())
         .env("SITE_SECRET_KEY", secret_key)
