@@ -93,14 +93,25 @@ fn own_tests(release: Release, engine: Engine) {
 fn a_view_and_a_service_that_change_one_session_at_once_are_both_kept() {
     for release in [Release::V42, Release::V52] {
         for engine in ENGINES {
-            for sessions in ["db", "cached_db"] {
-                let name = format!("session_gateway_django.{sessions}");
-                let after = at_once(release, engine, &name);
-                let both = json!({"cart": [1, 2], "language": "de", "view": true});
-                assert_eq!(after, both, "{release:?} {engine:?} {name}");
-            }
+            let after = at_once(release, engine, "session_gateway_django.db");
+            assert_eq!(after, both(), "{release:?} {engine:?}");
         }
     }
+}
+
+#[test]
+fn so_they_are_where_django_reads_sessions_from_a_cache() {
+    let after = at_once(
+        Release::V52,
+        Engine::Postgres,
+        "session_gateway_django.cached_db",
+    );
+    assert_eq!(after, both());
+}
+
+/// What both have made of the session.
+fn both() -> Value {
+    json!({"cart": [1, 2], "language": "de", "view": true})
 }
 
 /// What the engines are for.
@@ -165,7 +176,8 @@ fn a_session_that_a_service_ends_while_a_view_runs_stays_ended() {
             .route("path = '/app/'\nupstream = 'app'\nmay = ['flush']")
             .route("path = '/'\nupstream = 'site'\nsession = 'pass'")
             .start();
-        let key = database.login(json!({"cart": [1]}));
+        let login = gateway.post("/login/?username=alice&password=alice").send();
+        let key = login.new_session().expect("a session");
         std::thread::scope(|scope| {
             let view = scope.spawn(|| {
                 let change = gateway.post("/set/later/?view=true").session(&key);
@@ -186,14 +198,9 @@ fn a_session_that_a_service_ends_while_a_view_runs_stays_ended() {
 
 #[test]
 fn the_printed_configuration_runs_as_it_is() {
-    for release in [Release::V42, Release::V52, Release::V61] {
-        if !release.is_installed() {
-            continue;
-        }
-        for engine in ENGINES {
-            printed(release, engine);
-        }
-    }
+    printed(Release::V42, Engine::Sqlite);
+    printed(Release::V52, Engine::Postgres);
+    printed(Release::V52, Engine::MariaDb);
 }
 
 fn printed(release: Release, engine: Engine) {

@@ -4,10 +4,10 @@ from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 
 
-class OwnedSession(AbstractBaseSession):
+class CustomerSession(AbstractBaseSession):
     """A session with a column that Django fills."""
 
-    account = models.CharField(max_length=20, default="")
+    customer = models.CharField(max_length=20, default="")
 
     @classmethod
     def get_session_store_class(cls):

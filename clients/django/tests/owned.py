@@ -4,15 +4,15 @@ from session_gateway_django import db
 
 
 class SessionStore(db.SessionStore):
-    """Fills the column ``account`` with the user."""
+    """Fills the column ``customer`` with the user."""
 
     @classmethod
     def get_model_class(cls):
-        from tests.models import OwnedSession
+        from tests.models import CustomerSession
 
-        return OwnedSession
+        return CustomerSession
 
     def create_model_instance(self, data):
         row = super().create_model_instance(data)
-        row.account = str(data.get("_auth_user_id", ""))
+        row.customer = str(data.get("_auth_user_id", ""))
         return row

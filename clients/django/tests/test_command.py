@@ -180,8 +180,8 @@ class CommandTest(ProjectTest):
             self.assertIn(note or "", toml)
             self.assertEqual("writable" in toml, name == "db")
         toml, _ = self.print(SESSION_ENGINE="tests.owned", INSTALLED_APPS=TESTS)
-        self.assertIn('\ntable = "tests_ownedsession"\n', toml)
-        self.assertIn("columns of its own (account)", toml)
+        self.assertIn('\ntable = "tests_customersession"\n', toml)
+        self.assertIn("columns of its own (customer)", toml)
         self.assertNotIn("salt", toml)
 
     def test_engines_without_rows_and_serializers_without_json_are_refused_with_what_to_do(self):

@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext, override_settings
 
 from session_gateway_django import cached_db, db
 from tests import owned, site
-from tests.models import OwnedSession
+from tests.models import CustomerSession
 
 
 class CacheTest(SiteTest):
@@ -177,7 +177,7 @@ class AsyncTest(SiteTest):
 
 class OwnModelTest(SiteTest):
     def test_an_engine_with_a_table_of_its_own_merges_and_fills_its_columns(self):
-        OwnedSession.objects.all().delete()
+        CustomerSession.objects.all().delete()
         session = owned.SessionStore()
         session["a"] = 1
         session.save()
@@ -187,10 +187,10 @@ class OwnModelTest(SiteTest):
         other.save()
         session["c"] = 1
         session.save()
-        row = OwnedSession.objects.get()
+        row = CustomerSession.objects.get()
         self.assertEqual(row.get_decoded(), {"a": 1, "b": 1, "c": 1, "_auth_user_id": "7"})
         # It was filled from what was merged.
-        self.assertEqual(row.account, "7")
+        self.assertEqual(row.customer, "7")
         self.assertEqual(Session.objects.count(), 0)
 
 

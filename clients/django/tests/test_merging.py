@@ -70,7 +70,7 @@ class Merging:
 
     def test_values_that_are_equal_and_not_the_same_are_changes(self):
         session = self.begin(a=1, b=1, c=0)
-        self.other(session.session_key, x=1)
+        self.other(session.session_key, a=5, b=5, c=5)
         session.update({"a": True, "b": 1.0, "c": False})
         session.save()
         row = self.row(session.session_key)
@@ -298,14 +298,37 @@ class Merging:
             session["a"] = 1
             session.save()
             self.assertEqual(self.row(session.session_key), {"a": 1})
-            self.other(session.session_key, b=1)
+            session["x"] = 1
+            session.save()
+            self.other(session.session_key, b=1, x=2)
             session["c"] = 1
             session.save()
-        self.assertEqual(self.row(session.session_key), {"a": 1, "b": 1, "c": 1})
-        self.other(session.session_key, a=3)
+        self.assertEqual(self.row(session.session_key), {"a": 1, "b": 1, "c": 1, "x": 2})
+        self.other(session.session_key, remove=["x"], a=3)
         session["d"] = 1
         session.save()
         self.assertEqual(self.row(session.session_key), {"a": 3, "b": 1, "c": 1, "d": 1})
+
+    def test_what_a_save_has_merged_that_was_rolled_back_is_not_taken_for_a_change(self):
+        session = self.begin(a=1)
+        self.other(session.session_key, b=1)
+        with self.assertRaises(Rolled), transaction.atomic():
+            session["c"] = 1
+            session.save()
+            raise Rolled
+        self.other(session.session_key, b=2)
+        session.save()
+        self.assertEqual(self.row(session.session_key), {"a": 1, "b": 2, "c": 1})
+
+    def test_a_session_that_was_cleared_before_its_commit_is_still_cleared(self):
+        session = self.begin(a=1)
+        with transaction.atomic():
+            session["b"] = 1
+            session.save()
+            session.clear()
+        self.other(session.session_key, c=1)
+        session.save()
+        self.assertEqual(self.row(session.session_key), {})
 
     def test_a_cleared_session_whose_save_was_rolled_back_is_still_cleared(self):
         session = self.begin(a=1)

@@ -231,6 +231,7 @@ class RaceTest(SiteTest):
         session["d"] = 1
         with self.assertRaises(OperationalError), transaction.atomic(using="repeatable"):
             session.save()
+        self.assertEqual(len(tries), 1)
         self.assertEqual(self.row(key), {"a": 1, "b": 1, "c": 1})
 
     @unittest.skipUnless(IS_SQLITE, "SQLite's own rules")
