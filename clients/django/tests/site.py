@@ -72,4 +72,9 @@ class Between:
 
 
 between = Between()
-urlpatterns = [path("touch/", touch), path("login/", log_in), path("logout/", log_out), path("accounts/login/", log_in, name="enter")]
+urlpatterns = [
+    path("touch/", touch),
+    path("login/", log_in),
+    path("logout/", log_out),
+    path("accounts/login/", log_in, name="enter"),
+]

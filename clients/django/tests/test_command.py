@@ -24,7 +24,13 @@ SERVER = {
 }
 POSTGRES = {**SERVER, "ENGINE": "django.db.backends.postgresql"}
 MYSQL = {**SERVER, "ENGINE": "django.db.backends.mysql"}
-TESTS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "session_gateway_django", "tests"]
+TESTS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "session_gateway_django",
+    "tests",
+]
 
 
 class ProjectTest(unittest.TestCase):
@@ -59,7 +65,7 @@ class CommandTest(ProjectTest):
             command = [GATEWAY, "check", "--config", str(file), "--without-secrets"]
             checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
             self.assertEqual(checked.returncode, 0, checked.stdout + toml)
-            expected = ("read from the environment once", 'takes the place of is_active, and does not mention it')
+            expected = ("read from the environment once", "takes the place of is_active", 'with verify = "off"')
             for line in checked.stdout.splitlines():
                 self.assertTrue("remark:" in line and any(words in line for words in expected), line)
 
@@ -90,7 +96,16 @@ class CommandTest(ProjectTest):
             'path = "/service/"',
         ]:
             self.assertIn("\n" + line, toml)
-        for absent in ["time_zone", "[django.user]", "\ntable", "salt", "backends", "save_every_request", "domain", "trusted_origins"]:
+        for absent in [
+            "time_zone",
+            "[django.user]",
+            "\ntable",
+            "salt",
+            "backends",
+            "save_every_request",
+            "domain",
+            "trusted_origins",
+        ]:
             self.assertNotIn(absent, toml)
         self.assertIn("DJANGO_SECRET_KEY = SECRET_KEY", said)
         self.assertIn("SERVICE_KEY", said)
@@ -190,7 +205,9 @@ class CommandTest(ProjectTest):
             self.assertIn("Set SESSION_ENGINE to 'session_gateway_django.db'", said)
         self.assertIn("cannot be imported", self.refused(SESSION_ENGINE="no.such.engine"))
         self.assertIn("JSONSerializer", self.refused(SESSION_SERIALIZER="tests.test_command.NoJson"))
-        self.assertIn("memory", self.refused(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}))
+        self.assertIn(
+            "memory", self.refused(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})
+        )
 
     def test_user_models_of_ones_own_are_told_by_their_tables_and_columns(self):
         toml, _ = self.print(INSTALLED_APPS=[*TESTS, "tests.clerks"], AUTH_USER_MODEL="clerks.Clerk")
@@ -211,6 +228,11 @@ class CommandTest(ProjectTest):
         self.assertIn('verify = "active-only"', toml)
         toml, _ = self.print(INSTALLED_APPS=["django.contrib.sessions", "session_gateway_django"])
         self.assertIn('verify = "off"', toml)
+        toml, _ = self.print(
+            DATABASES={"default": POSTGRES, "users": MYSQL}, DATABASE_ROUTERS=["tests.test_command.UsersElsewhere"]
+        )
+        self.assertIn('verify = "off"', toml)
+        self.assertIn("# Users are in another database", toml)
 
     def test_backends_origins_and_the_login_page_are_told(self):
         backends = ["django.contrib.auth.backends.ModelBackend", "shop.backends.Tokens"]
@@ -259,6 +281,13 @@ class CommandTest(ProjectTest):
             self.assertIn("was not written", self.refused("--output", str(file)))
 
 
+class UsersElsewhere:
+    """A router of a site whose users have a database of their own."""
+
+    def db_for_write(self, model, **hints):
+        return "users" if model._meta.app_label == "auth" else None
+
+
 class NoJson:
     """A serializer that writes something else."""
 
@@ -278,7 +307,11 @@ class CheckTest(ProjectTest):
         return [number for number in ["W001", "W002", "W003", "E001"] if f"session_gateway_django.{number}" in text]
 
     def test_a_project_is_told_what_does_not_work(self):
-        immediate = {"ENGINE": "django.db.backends.sqlite3", "NAME": "/srv/db", "OPTIONS": {"transaction_mode": "IMMEDIATE"}}
+        immediate = {
+            "ENGINE": "django.db.backends.sqlite3",
+            "NAME": "/srv/db",
+            "OPTIONS": {"transaction_mode": "IMMEDIATE"},
+        }
         good = {"DATABASES": {"default": immediate}}
         self.assertEqual(self.found(**good), [])
         self.assertEqual(self.found(DATABASES={"default": POSTGRES}), [])

@@ -76,7 +76,9 @@ class ReadmeTest(SiteTest, ProjectTest):
             self.assertIn("[upstream.orders]", Path(folder, "gateway.toml").read_text(encoding="utf-8"))
             check = next(line for line in README.splitlines() if line.startswith("session-gateway check"))
             if GATEWAY:
-                checked = subprocess.run([GATEWAY, *shlex.split(check)[1:]], cwd=folder, capture_output=True, timeout=60)
+                checked = subprocess.run(
+                    [GATEWAY, *shlex.split(check)[1:]], cwd=folder, capture_output=True, timeout=60
+                )
                 self.assertEqual(checked.returncode, 0, checked.stdout)
 
 

@@ -226,7 +226,13 @@ class Site:
 
         model = self.user_model()
         if model is None:
-            self.note("django.contrib.auth is not installed: nobody is looked up in a user table.")
+            self.note("There are no logins here: nobody is looked up in a user table.")
+            return "off"
+        if router.db_for_write(model) != self.alias:
+            self.note(
+                "Users are in another database than sessions, and the gateway reads one: a user who was deactivated or "
+                "deleted stays logged in for services until the session ends."
+            )
             return "off"
         own = getattr(model, "get_session_auth_hash", None)
         if own is AbstractBaseUser.get_session_auth_hash and password_field(model):
@@ -240,7 +246,7 @@ class Site:
     def user(self):
         """``[django.user]``, where it is not Django's own."""
         model = self.user_model()
-        if model is None:
+        if model is None or router.db_for_write(model) != self.alias:
             return []
         # With a model that inherits another one's table the password stands there, and both have the same key.
         field = password_field(model)
@@ -256,8 +262,6 @@ class Site:
             lines.append(f"password = {text(self.column(password))}")
         lines += self.condition(model, owner)
         lines += self.groups(model, table)
-        if router.db_for_read(model) != self.alias:
-            self.note("Users are in another database than sessions, which the gateway cannot read: verify = \"off\".")
         return lines
 
     def condition(self, model, owner):
@@ -267,7 +271,9 @@ class Site:
                 self.note("is_active of the user model is no column: say with [django.user] where who is active.")
             return []
         if active.model is not owner:
-            self.note("is_active stands in another table than the password: say with [django.user] where who is active.")
+            self.note(
+                "is_active stands in another table than the password: say with [django.user] where who is active."
+            )
             return []
         if active.column == "is_active":
             return []

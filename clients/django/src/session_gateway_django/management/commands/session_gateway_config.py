@@ -79,7 +79,9 @@ class Command(BaseCommand):
             lines += ["", f"[{name}]", *content]
         for name, address in upstreams:
             variable = re.sub(r"[^A-Z0-9]", "_", name.upper()) + "_KEY"
-            site.environment.append((variable, "32 random bytes or more, the same as the service has: session-gateway key new"))
+            site.environment.append(
+                (variable, "32 random bytes or more, the same as the service has: session-gateway key new")
+            )
             lines += ["", f"[upstream.{quoted(name)}]", f"servers = [{text(address)}]"]
             lines += [f'keys = [{{ kid = {text(name + "-1")}, secret = {{ env = "{variable}" }} }}]']
         lines += ["", "[upstream.django]", f"servers = [{text(options['django'])}]", "django = true"]
@@ -89,7 +91,7 @@ class Command(BaseCommand):
             lines += ['require = "anyone"  # session | login | staff | superuser']
             lines += ['forward = "*"  # what the service reads: all but protected names, or a list']
             if not read_only:
-                lines += ["writable = []  # what it may change: nothing unless it is said, such as [\"cart\"]"]
+                lines += ['writable = []  # what it may change: nothing unless it is said, such as ["cart"]']
             if login_url:
                 lines.append(f"login_url = {text(login_url)}")
         lines += ["", "[[route]]", 'path = "/"', 'upstream = "django"', 'session = "pass"', ""]
