@@ -39,6 +39,7 @@ mod outage;
 mod own_tables;
 mod plain;
 mod projection;
+mod recipes;
 mod reload;
 mod response;
 mod restart;

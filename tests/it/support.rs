@@ -6,6 +6,7 @@
 
 pub mod database;
 pub mod django;
+pub mod docs;
 pub mod frames;
 pub mod gateway;
 pub mod http;
@@ -74,6 +75,18 @@ pub fn from_tests_run(name: &str) -> String {
         panic!(
             "{name} is not set: this test needs Django, PostgreSQL, MariaDB or Node, run it with `tests/run`"
         )
+    })
+}
+
+/// An address for a server that cannot choose a port by itself: free now, and none that the system gives to an outgoing
+/// connection later.
+pub fn free_address() -> SocketAddr {
+    eventually("a free port", || {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).unwrap();
+        let port = 20_000 + u16::from_ne_bytes(random) % 10_000;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        std::net::TcpListener::bind(address).ok().map(|_| address)
     })
 }
 

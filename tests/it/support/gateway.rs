@@ -142,6 +142,8 @@ pub struct Setup {
     listener_lines: String,
     sections: BTreeMap<String, String>,
     routes: Vec<String>,
+    /// What stands after all that.
+    more: String,
     environment: BTreeMap<String, OsString>,
     arguments: Vec<String>,
     /// Where the database is this configuration's own.
@@ -157,6 +159,7 @@ impl Setup {
             listener_lines: String::new(),
             sections: BTreeMap::new(),
             routes: Vec::new(),
+            more: String::new(),
             environment: BTreeMap::new(),
             arguments: Vec::new(),
             database: None,
@@ -254,6 +257,22 @@ impl Setup {
         self
     }
 
+    /// Adds upstreams and routes as they stand in the documentation: `secret = { file = "/run/secrets/NAME_key" }` is
+    /// the secret of the upstream NAME.
+    pub fn documented(mut self, text: &str) -> Self {
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{ file = \"/run/secrets/") {
+            let (name, after) = after.split_once("_key\" }").unwrap();
+            let variable = format!("{}_KEY", name.to_uppercase());
+            self.more
+                .push_str(&format!("{before}{{ env = \"{variable}\" }}"));
+            self = self.env(&variable, &token::secret(name));
+            rest = after;
+        }
+        self.more.push_str(&format!("{rest}\n"));
+        self
+    }
+
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.insert(name.to_owned(), value.into());
         self
@@ -287,7 +306,7 @@ impl Setup {
         for route in &self.routes {
             text.push_str(&format!("\n[[route]]\n{route}\n"));
         }
-        text
+        text + &self.more
     }
 
     /// Starts the gateway and waits until it listens.
