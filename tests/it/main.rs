@@ -21,6 +21,7 @@ mod ends;
 mod engines;
 mod error_pages;
 mod faults;
+mod fronts;
 mod fuzz;
 mod hardening;
 mod history;

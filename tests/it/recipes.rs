@@ -340,7 +340,10 @@ fn wiki() -> Software {
     write(&folder, "wiki_urls.py", urls);
     let process = Process::start(
         Command::new(Release::V52.python())
-            .args(["-c", "import django; django.setup(); import wiki; wiki.serve()"])
+            .args([
+                "-c",
+                "import django; django.setup(); import wiki; wiki.serve()",
+            ])
             .current_dir(&folder)
             .env("DJANGO_SETTINGS_MODULE", "wiki_settings")
             .env("PYTHONDONTWRITEBYTECODE", "1"),

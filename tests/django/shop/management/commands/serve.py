@@ -16,7 +16,10 @@ class Command(BaseCommand):
     help = __doc__
 
     def handle(self, *args, **options):
-        server = waitress.create_server(get_wsgi_application(), listen="127.0.0.1:0", threads=8)
+        # waitress would remove X-Forwarded-*; other servers leave them, and the gateway has judged them.
+        server = waitress.create_server(
+            get_wsgi_application(), listen="127.0.0.1:0", threads=8, clear_untrusted_proxy_headers=False
+        )
         threading.Thread(target=end_with_input, daemon=True).start()
         print(f"listening on 127.0.0.1:{server.effective_port}", flush=True)
         server.run()
