@@ -8,11 +8,13 @@ use std::{
 
 use tokio_rustls::rustls::version::TLS13;
 
-use super::{Scene, server};
+use super::{PAGE, Scene, server};
 use crate::{
     fronts::Kind,
     support::{
-        Answer, Ask, PATIENCE, Upstream, eventually,
+        Answer, Ask, PATIENCE, Upstream,
+        docs::{block, put},
+        eventually,
         http::{all, head_lines},
         websocket::{WebSockets, accept, closed, handshake, masked, next_frame},
     },
@@ -263,25 +265,42 @@ fn events_come_through_the_fronts_as_they_are_sent() {
 }
 
 #[test]
-fn pages_of_ones_own_stand_in_the_place_of_errors_in_nginx() {
+fn error_pages_pass_nginx_and_its_own_is_for_when_nobody_answers() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("away.html"), "<p>Back soon</p>").unwrap();
-    let page =
-        crate::support::docs::blocks(super::PAGE, "Fields, redirects, time limits of a route");
-    let (_, lines) = page
-        .iter()
-        .find(|(language, _)| language == "nginx")
-        .unwrap();
-    let lines = lines.replace("/srv/pages", folder.path().to_str().unwrap());
-    let last = "        proxy_send_timeout 3700s;\n";
-    let words = [(last, &*format!("{last}{lines}"))];
-    let scene = Scene::with(Kind::Nginx, &words, |setup| setup);
-    for path in ["/app/broken", "/app/limited"] {
-        let answer = scene.curl(path, &[]);
-        let is_away = path == "/app/broken";
-        assert_eq!(answer.status, if is_away { 503 } else { 200 });
-        assert_eq!(answer.text() == "<p>Back soon</p>", is_away, "{path}");
+    for (name, page) in [
+        ("away.html", "<p>Back soon</p>"),
+        ("other.html", "<p>{{code}}</p>"),
+    ] {
+        std::fs::write(folder.path().join(name), page).unwrap();
     }
-    let refused = scene.curl("/members/", &["-H", "Accept: application/json"]);
+    let here = folder.path().to_str().unwrap();
+    let lines = put(&block(PAGE, "Error pages", "nginx"), "/srv/pages", here);
+    let place = "    client_max_body_size 64m;\n";
+    let words = [(place, &*format!("{place}{lines}"))];
+    let pages = put(
+        &block(PAGE, "Error pages", "toml"),
+        "errors/",
+        &format!("{here}/"),
+    );
+    let scene = Scene::with(Kind::Nginx, &words, |setup| {
+        setup
+            .line("error_pages", pages.trim_start_matches("[error_pages]\n"))
+            .route("path = '/strict/'\nupstream = 'app'\nrequire = 'login'\non_anonymous = '401'")
+    });
+    let get = |path: &str, accept: &str| {
+        let answer = scene.curl(path, &["-H", &format!("Accept: {accept}")]);
+        (answer.status, answer.text())
+    };
+    // The service's own, and the gateway's for browsers and programs.
+    let own = (503, "the service's own".to_owned());
+    assert_eq!(get("/app/broken", "text/html"), own);
+    let page = (401, "<p>login-required</p>".to_owned());
+    assert_eq!(get("/strict/", "text/html"), page);
+    let refused = scene.curl("/strict/", &["-H", "Accept: application/json"]);
     refused.is_error(401, "login-required");
+
+    scene.gateway.process.signal("KILL");
+    eventually("the gateway is away", || {
+        (get("/app/", "text/html") == (502, "<p>Back soon</p>".to_owned())).then_some(())
+    });
 }
