@@ -330,13 +330,15 @@ fn wiki() -> Software {
     let [(_, middleware), (_, settings)] = &python[..] else {
         panic!("{python:?}")
     };
-    write(&folder, "wiki.py", &format!("{middleware}{WIKI}"));
+    let log_out = block(PAGE, "Before you begin", "python");
+    write(&folder, "wiki.py", &format!("{middleware}{log_out}{WIKI}"));
     write(
         &folder,
         "wiki_settings.py",
         &format!("{settings}{WIKI_SETTINGS}"),
     );
-    let urls = "from django.urls import path\nimport wiki\nurlpatterns = [path('', wiki.who)]\n";
+    let urls = "from django.urls import path\nimport wiki\n\
+                urlpatterns = [path('', wiki.who), path('out/', wiki.LogOut.as_view(next_page='/'))]\n";
     write(&folder, "wiki_urls.py", urls);
     let process = Process::start(
         Command::new(Release::V52.python())
@@ -430,6 +432,12 @@ fn another_django_site_knows_the_first_ones_users_and_nobody_else() {
     assert_eq!(
         page,
         json!({"user": "alice", "path": "/wiki/", "is_staff": false, "has_password": false})
+    );
+    // What makes a browser forget the cookies of software that goes by them.
+    let out = scene.gateway.post("/wiki/out/").session(&alice).send();
+    assert_eq!(
+        (out.status, out.field("clear-site-data")),
+        (302, Some("\"cookies\""))
     );
     scene.goes_by_the_header_and_not_by_its_own_cookies("/wiki/", "wiki_sessionid");
     scene.keeps_its_promises();
