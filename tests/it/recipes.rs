@@ -434,7 +434,10 @@ fn another_django_site_knows_the_first_ones_users_and_nobody_else() {
         json!({"user": "alice", "path": "/wiki/", "is_staff": false, "has_password": false})
     );
     // What makes a browser forget the cookies of software that goes by them.
-    let out = scene.gateway.post("/wiki/out/").session(&alice).send();
+    let token = "x".repeat(32);
+    let cookies = format!("sessionid={alice}; wiki_csrftoken={token}");
+    let out = scene.gateway.post("/wiki/out/").field("Cookie", &cookies);
+    let out = out.field("X-CSRFToken", &token).send();
     assert_eq!(
         (out.status, out.field("clear-site-data")),
         (302, Some("\"cookies\""))
