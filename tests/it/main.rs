@@ -38,6 +38,7 @@ mod monitoring;
 mod otlp;
 mod outage;
 mod own_tables;
+mod packaging;
 mod plain;
 mod projection;
 mod recipes;
