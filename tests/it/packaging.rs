@@ -67,11 +67,7 @@ fn the_shell_scripts_have_no_known_mistakes() {
     for script in ["tests/run", "deploy/debian/test", "deploy/debian/postinst"] {
         assert!(scripts.contains(&script), "{scripts:?}");
     }
-    passes(
-        tool("shellcheck")
-            .arg("--severity=warning")
-            .args(&scripts),
-    );
+    passes(tool("shellcheck").arg("--severity=warning").args(&scripts));
 }
 
 #[test]

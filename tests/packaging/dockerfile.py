@@ -305,11 +305,12 @@ def run(stage):
     configure(stage)
     mount("--bind", stage.root, stage.root)
     mount("-o", "remount,ro,bind", stage.root)
-    # Mounts its own /proc, as a runtime does, and becomes the program without privileges; chroot needs one of them.
-    inner = 'mount -t proc proc "$1/proc" && shift && exec setpriv --no-new-privs --bounding-set=-all,+sys_chroot "$@"'
-    isolated = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child=KILL"]
-    command = [*isolated, sys.executable, __file__, "--inside", inner, stage.root, stage.user, *stage.entry, *stage.command]
-    subprocess.run(command, check=True, env={**os.environ, "STOPSIGNAL": stage.stop})
+    # Mounts its own /proc, as a runtime does, and becomes the program without privileges; on the way chroot needs some.
+    confined = "setpriv --no-new-privs --bounding-set=-all,+setgid,+setuid,+sys_chroot"
+    inner = f'mount -t proc proc "$1/proc" && shift && exec {confined} "$@"'
+    isolated = ["unshare", "--mount-proc", "--net", "--pid", "--fork", "--kill-child=KILL"]
+    command = [sys.executable, __file__, "--inside", inner, stage.root, stage.user, *stage.entry, *stage.command]
+    subprocess.run([*isolated, *command], check=True, env={**os.environ, "STOPSIGNAL": stage.stop})
 
 
 def inside(inner, root, user, *program):
@@ -317,7 +318,8 @@ def inside(inner, root, user, *program):
     raise_loopback()
     isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child=KILL"]
     changed = ["chroot", f"--userspec={user}", root, *program]
-    process = subprocess.Popen([*isolated, "sh", "-c", inner, "sh", root, *changed], env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    process = subprocess.Popen([*isolated, "sh", "-c", inner, "sh", root, *changed], env={"PATH": path})
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
