@@ -7,6 +7,7 @@ mod explain;
 mod key;
 mod run;
 mod session;
+mod shell;
 mod text;
 
 use std::{path::Path, path::PathBuf, process::ExitCode};
@@ -93,6 +94,24 @@ enum Command {
     /// Make keys.
     #[command(subcommand)]
     Key(key::Command),
+    /// Print what completes this command line in a shell.
+    ///
+    /// Example: session-gateway completions bash > /etc/bash_completion.d/session-gateway
+    Completions(shell::Completions),
+    /// Print the page for man.
+    ///
+    /// Example: session-gateway man --folder /usr/local/share/man/man1
+    Man(shell::Man),
+    /// Print the JSON Schema of the configuration file, for editors.
+    ///
+    /// Example: session-gateway schema > gateway.schema.json
+    Schema,
+    /// Write the tables of keys anew in docs/configuration.md.
+    #[command(hide = true)]
+    Reference {
+        /// The Markdown file, with marks where tables stand.
+        file: PathBuf,
+    },
 }
 
 impl Arguments {
@@ -108,7 +127,13 @@ impl Arguments {
         // What these print is all that they say: nothing of a session may come into a log.
         let is_silent = matches!(
             self.command,
-            Command::Doctor(_) | Command::Explain(_) | Command::Session(_)
+            Command::Doctor(_)
+                | Command::Explain(_)
+                | Command::Session(_)
+                | Command::Completions(_)
+                | Command::Man(_)
+                | Command::Schema
+                | Command::Reference { .. }
         );
         if !is_silent && let Err(sentence) = telemetry::init(self.log, level) {
             return failure(&sentence, 2);
@@ -125,6 +150,10 @@ impl Arguments {
             } => check::check(&config, strict, without_secrets),
             Command::Demo { data } => demo::demo(data.as_deref()),
             Command::Key(command) => key::run(&command),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
+            Command::Schema => shell::schema(),
+            Command::Reference { file } => shell::reference(&file),
         };
         telemetry::access::flush();
         telemetry::spans::flush();

@@ -4,6 +4,7 @@
 //! errors with file, line, column and a suggestion. Everything above this module works with [`Config`] only.
 
 mod certificates;
+mod digits;
 mod django;
 mod files;
 mod item;
@@ -16,9 +17,11 @@ mod pages;
 mod pem;
 mod plain;
 pub mod protected;
+mod reference;
 mod report;
 mod route;
 mod routes;
+mod schema;
 pub mod secret;
 mod secrets;
 mod signing;
@@ -50,11 +53,13 @@ pub use self::{
     log::{Access, Field, Log},
     pages::{ErrorPages, Gap},
     protected::Protected,
+    reference::reference,
     report::{Position, Problem, Remark},
     route::{
         Forward, Grants, PlainHeader, PlainSource, Recheck, Require, Route, SessionMode, Target,
         UserClaims, Writable,
     },
+    schema::schema,
     secret::Secret,
     traffic::{FieldChange, Rate, RateBy, Redirect, RouteLimits},
     transport::{Balance, Health, Protocol, Server, ServerAddress},

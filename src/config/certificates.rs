@@ -17,7 +17,7 @@ use tokio_rustls::rustls::{
 };
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
-use super::{item::Value, keys, pem, tree::Table};
+use super::{item::Value, pem, tree::Table};
 
 /// The certificates of a listener. `Debug` shows what is public.
 #[derive(Clone, Debug)]
@@ -212,9 +212,9 @@ fn server(choice: Arc<Choice>) -> Result<ServerConfig, rustls::Error> {
 }
 
 fn read_one(item: &Value<'_>) -> Option<Certificate> {
-    let table = item.table(&keys::CERTIFICATE, None)?;
-    let certificate = table.required("certificate", "certificate = \"cert.pem\"");
-    let key = table.required("key", "key = \"key.pem\"");
+    let table = item.table(None)?;
+    let certificate = table.required("certificate");
+    let key = table.required("key");
     let (certificate, key) = (certificate?, key?);
     let file = certificate
         .context

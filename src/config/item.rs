@@ -1,11 +1,11 @@
 //! One value of the file: read as what it should be, or reported with its place and what would do.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::time::Duration;
 
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    keys::Section,
+    keys::Kind,
     report::{did_you_mean, nearest},
     tree::{Context, Table, place},
     value::{self, Parsed},
@@ -17,6 +17,8 @@ pub(super) struct Value<'a> {
     pub(super) context: &'a Context<'a>,
     /// The key that it stands under.
     pub(super) key: &'a str,
+    /// What it may be.
+    pub(super) kind: &'static Kind,
     /// The table's name.
     pub(super) table: String,
     pub(super) at: Option<usize>,
@@ -94,8 +96,9 @@ impl<'a> Value<'a> {
         flag
     }
 
-    /// A whole number in a range.
-    pub(super) fn count(&self, range: RangeInclusive<usize>) -> Option<usize> {
+    /// A whole number in its range.
+    pub(super) fn count(&self) -> Option<usize> {
+        let range = self.kind.counts();
         let Some(number) = self.integer() else {
             let meant = self.as_text().and_then(|text| text.parse::<usize>().ok());
             self.wrong(
@@ -120,8 +123,9 @@ impl<'a> Value<'a> {
         count
     }
 
-    /// A duration in a range.
-    pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+    /// A duration in its range.
+    pub(super) fn duration(&self) -> Option<Duration> {
+        let range = self.kind.durations();
         if let Some(number) = self.integer() {
             self.wrong(
                 "a duration such as \"30s\"",
@@ -136,21 +140,16 @@ impl<'a> Value<'a> {
             self.problem(format!("{found} is not between {from} and {to}"), None);
             return None;
         }
-        Some(duration)
-    }
-
-    /// A duration in a range, of whole seconds.
-    pub(super) fn seconds(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let duration = self.duration(range)?;
-        if duration.subsec_nanos() != 0 {
+        if self.kind.is_of_seconds() && duration.subsec_nanos() != 0 {
             self.problem("this is counted in whole seconds", None);
             return None;
         }
         Some(duration)
     }
 
-    /// A size in bytes, in a range.
-    pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
+    /// A size in bytes, in its range.
+    pub(super) fn size(&self) -> Option<u64> {
+        let range = self.kind.sizes();
         if let Some(number) = self.integer() {
             let meant = u64::try_from(number)
                 .ok()
@@ -167,8 +166,13 @@ impl<'a> Value<'a> {
         Some(size)
     }
 
-    /// One of a few words.
+    /// One of its words, of which these are the meanings.
     pub(super) fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
+        debug_assert!(
+            choices.iter().map(|(word, _)| word).eq(self.kind.words()),
+            "the words of {} are others in the table of keys",
+            self.key
+        );
         let names: Vec<String> = choices
             .iter()
             .map(|(name, _)| format!("{name:?}"))
@@ -206,6 +210,7 @@ impl<'a> Value<'a> {
         let item = |item: &'a Spanned<DeValue<'a>>| Self {
             at: Some(item.span().start),
             value: item.get_ref(),
+            kind: self.kind.items(),
             ..self.clone()
         };
         Some(items.iter().map(item).collect())
@@ -240,11 +245,8 @@ impl<'a> Value<'a> {
     }
 
     /// A table; messages call it by this name, or by the key that it stands under.
-    pub(super) fn table(
-        &self,
-        section: &'static Section,
-        name: Option<String>,
-    ) -> Option<Table<'a>> {
+    pub(super) fn table(&self, name: Option<String>) -> Option<Table<'a>> {
+        let section = self.kind.section();
         let Some(entries) = self.value.as_table() else {
             let several = self.value.is_array() && section.name == "[django]";
             match several {

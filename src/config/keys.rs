@@ -1,243 +1,120 @@
-//! Every key that the configuration file may have, and where. A key that is not here is an error.
+//! Every key that the configuration file may have: where, what its value may be, what holds without it, and why.
+//!
+//! The readers take ranges, words and defaults from here, and so do `docs/configuration.md` and the schema for editors.
+//! A key that is not here is an error.
 
+mod django;
+mod forms;
+mod gateway;
+mod kind;
+mod route;
+mod top;
+mod upstream;
+
+use std::time::Duration;
+
+pub(super) use self::{
+    django::{COOKIE, DJANGO, USER},
+    forms::{Form, NAME},
+    gateway::{GATEWAY, LIMITS, OWN_TIMEOUTS, PUBLISHED, SIGNING, TIMEOUTS},
+    kind::{Kind, List, Map},
+    route::{OWN_LIMITS, RATE, ROUTE},
+    top::{ADMIN, CERTIFICATE, HEALTH, LISTENER, LOG, TOP},
+    upstream::{KEY, UPSTREAM, UPSTREAM_HEALTH, UPSTREAM_TLS},
+};
 use super::report::nearest;
+
+const NONE: Duration = Duration::ZERO;
+const MILLISECOND: Duration = Duration::from_millis(1);
+const HUNDRED_MS: Duration = Duration::from_millis(100);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+/// More than a day is a slip of the unit.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// A table of the file and the keys that it may have.
 #[derive(Debug)]
 pub(super) struct Section {
     /// As it is written in the file: `[django]`; empty for the top.
     pub(super) name: &'static str,
+    /// What it is, in Markdown.
+    pub(super) about: &'static str,
     /// Its keys, and its tables.
-    pub(super) keys: &'static [&'static str],
+    pub(super) keys: &'static [Key],
+    /// Of these it has exactly one.
+    pub(super) either: &'static [&'static str],
 }
 
-pub(super) const TOP: Section = Section {
-    name: "",
+/// A key.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// As it is written in the file.
+    pub(super) name: &'static str,
+    /// What its value may be.
+    pub(super) kind: Kind,
+    /// What holds without it.
+    pub(super) otherwise: Otherwise,
+    /// What it does, and why, in Markdown. Empty for a table that has a heading of its own.
+    pub(super) about: &'static str,
+}
+
+/// What holds without a key.
+#[derive(Debug)]
+pub(super) enum Otherwise {
+    /// It must be there. What stands behind `key = ` in the message, as an example.
+    Required(&'static str),
+    /// It must be there unless this other key is; an example.
+    Unless(&'static str, &'static str),
+    /// This value, as it would be written in the file. It is read like one.
+    Is(&'static str),
+    /// What no value of its own says, in Markdown.
+    Words(&'static str),
+    /// Nothing of the kind.
+    None,
+}
+
+impl Key {
+    /// The key where it stands over the one of an outer table.
+    const fn over(self, outer: &'static str) -> Self {
+        Self {
+            otherwise: Otherwise::Words(outer),
+            ..self
+        }
+    }
+}
+
+/// `{ env = "NAME" }` or `{ file = "path" }`.
+pub(super) static SECRET: Section = Section {
+    name: "a secret",
+    about: "A secret stands in an environment variable or in a file, never in this one.",
     keys: &[
-        "writes",
-        "watch",
-        "drain_delay",
-        "shutdown_grace",
-        "listener",
-        "health",
-        "admin",
-        "gateway",
-        "limits",
-        "timeouts",
-        "log",
-        "error_pages",
-        "django",
-        "upstream",
-        "route",
+        Key {
+            name: "env",
+            kind: Kind::Text(&forms::ENVIRONMENT),
+            otherwise: Otherwise::Unless("file", "\"NAME\""),
+            about: "the environment variable that holds it, as it was when the gateway started",
+        },
+        Key {
+            name: "file",
+            kind: Kind::Text(&forms::FILE),
+            otherwise: Otherwise::Unless("env", "\"path\""),
+            about: "the file that holds it; a relative path starts at the folder of the configuration",
+        },
     ],
-};
-pub(super) const LOG: Section = Section {
-    name: "[log]",
-    keys: &["access", "fields"],
-};
-pub(super) const LISTENER: Section = Section {
-    name: "[[listener]]",
-    keys: &["address", "tls", "redirect_to_https", "proxy_protocol"],
-};
-pub(super) const HEALTH: Section = Section {
-    name: "[health]",
-    keys: &["address", "jwks"],
-};
-pub(super) const ADMIN: Section = Section {
-    name: "[admin]",
-    keys: &["address"],
-};
-pub(super) const GATEWAY: Section = Section {
-    name: "[gateway]",
-    keys: &[
-        "issuer",
-        "trusted_proxies",
-        "trusted_origins",
-        "signing",
-        "published",
-        "sid_key",
-    ],
-};
-pub(super) const LIMITS: Section = Section {
-    name: "[limits]",
-    keys: &[
-        "request_head",
-        "request_fields",
-        "request_body",
-        "in_flight",
-        "connections",
-        "connections_per_address",
-        "h2_streams",
-        "session_data",
-        "session_json",
-        "session_write",
-        "session_queue",
-        "lookup_queue",
-    ],
-};
-pub(super) const TIMEOUTS: Section = Section {
-    name: "[timeouts]",
-    keys: &[
-        "tls_handshake",
-        "head",
-        "idle",
-        "send",
-        "body_progress",
-        "connect",
-        "response_head",
-        "response_idle",
-        "tunnel_idle",
-    ],
-};
-pub(super) const DJANGO: Section = Section {
-    name: "[django]",
-    keys: &[
-        "database",
-        "secret_key",
-        "secret_key_fallbacks",
-        "release",
-        "engine",
-        "table",
-        "salt",
-        "time_zone",
-        "verify",
-        "backends",
-        "max_staleness",
-        "deadline",
-        "connections",
-        "write_connections",
-        "pooler",
-        "replica",
-        "protected",
-        "expire_at_browser_close",
-        "save_every_request",
-        "cookie",
-        "user",
-    ],
-};
-pub(super) const USER: Section = Section {
-    name: "[django.user]",
-    keys: &["table", "key", "password", "where", "groups"],
-};
-pub(super) const COOKIE: Section = Section {
-    name: "[django.cookie]",
-    keys: &[
-        "name",
-        "age",
-        "domain",
-        "path",
-        "secure",
-        "httponly",
-        "samesite",
-        "duplicate",
-    ],
-};
-pub(super) const UPSTREAM: Section = Section {
-    name: "[upstream.X]",
-    keys: &[
-        "servers",
-        "weights",
-        "balance",
-        "protocol",
-        "tls",
-        "health",
-        "resolve_every",
-        "django",
-        "algorithm",
-        "keys",
-        "host",
-        "max_header_bytes",
-        "token_ttl",
-        "timeouts",
-    ],
-};
-pub(super) const ROUTE: Section = Section {
-    name: "[[route]]",
-    keys: &[
-        "host",
-        "path",
-        "upstream",
-        "redirect",
-        "session",
-        "require",
-        "groups",
-        "user",
-        "plain_headers",
-        "forward",
-        "writable",
-        "may",
-        "unsafe_writable",
-        "on_anonymous",
-        "login_url",
-        "on_store_error",
-        "cross_site",
-        "cache",
-        "strip_prefix",
-        "encoded_slashes",
-        "request_headers",
-        "response_headers",
-        "rate",
-        "limits",
-        "upgrades",
-        "recheck",
-        "recheck_grace",
-        "timeouts",
-    ],
+    either: &["env", "file"],
 };
 
-/// `keys = [{ kid, secret }]` of an upstream.
-pub(super) const KEY: Section = Section {
-    name: "keys of [upstream.X]",
-    keys: &["kid", "secret"],
-};
-/// `tls = { }` of an upstream.
-pub(super) const UPSTREAM_TLS: Section = Section {
-    name: "tls of [upstream.X]",
-    keys: &["ca", "certificate", "key", "name"],
-};
-/// `health = { }` of an upstream.
-pub(super) const UPSTREAM_HEALTH: Section = Section {
-    name: "health of [upstream.X]",
-    keys: &["path", "host", "every", "timeout", "fall", "rise", "status"],
-};
-/// `signing = { kid, private_key }` of the gateway.
-pub(super) const SIGNING: Section = Section {
-    name: "signing of [gateway]",
-    keys: &["kid", "private_key"],
-};
-/// `published = [{ kid, public_key }]` of the gateway.
-pub(super) const PUBLISHED: Section = Section {
-    name: "published of [gateway]",
-    keys: &["kid", "public_key"],
-};
-/// `timeouts = { }` of an upstream or a route.
-pub(super) const OWN_TIMEOUTS: Section = Section {
-    name: "timeouts of [upstream.X]",
-    keys: &["connect", "response_head", "response_idle", "tunnel_idle"],
-};
-/// `rate = [{ by, requests, every }]` of a route.
-pub(super) const RATE: Section = Section {
-    name: "rate of [[route]]",
-    keys: &["by", "requests", "every"],
-};
-/// `limits = { }` of a route.
-pub(super) const OWN_LIMITS: Section = Section {
-    name: "limits of [[route]]",
-    keys: &["request_body", "in_flight"],
-};
-/// `tls = [{ certificate, key }]` of a listener.
-pub(super) const CERTIFICATE: Section = Section {
-    name: "tls of [[listener]]",
-    keys: &["certificate", "key"],
-};
-/// `{ env = "NAME" }` or `{ file = "path" }`.
-pub(super) const SECRET: Section = Section {
-    name: "a secret",
-    keys: &["env", "file"],
+/// Where nothing may stand.
+static NO_KEYS: Section = Section {
+    name: "",
+    about: "",
+    keys: &[],
+    either: &[],
 };
 
 /// The sections that the file is made of; what a misplaced key is looked up in.
-pub(super) const ALL: [&Section; 20] = [
+pub(super) static ALL: [&Section; 20] = [
     &TOP,
     &LISTENER,
     &HEALTH,
@@ -260,16 +137,31 @@ pub(super) const ALL: [&Section; 20] = [
     &CERTIFICATE,
 ];
 
+/// Every section, also those of tables within others that share their keys.
+pub(super) fn every() -> impl Iterator<Item = &'static Section> {
+    ALL.into_iter().chain([&OWN_TIMEOUTS, &OWN_LIMITS, &SECRET])
+}
+
 impl Section {
+    /// A key by its name.
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// The names of its keys.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.keys.iter().map(|key| key.name)
+    }
+
     /// What an unknown key of this section was probably meant to be.
     pub(super) fn suggest(&self, unknown: &str) -> Option<String> {
-        let home = ALL.iter().find(|section| section.keys.contains(&unknown));
+        let home = ALL.iter().find(|section| section.key(unknown).is_some());
         match home {
             Some(section) if section.name.is_empty() => {
                 Some("it belongs at the top of the file".to_owned())
             }
             Some(section) => Some(format!("it belongs in {}", section.name)),
-            None => nearest(unknown, self.keys.iter().copied()),
+            None => nearest(unknown, self.names()),
         }
     }
 }

@@ -10,7 +10,6 @@ use super::{
     Config,
     certificates::{self, Certificate, Certificates},
     item::Value,
-    keys,
     tree::Table,
     value,
 };
@@ -109,8 +108,8 @@ pub(super) fn read(top: &Table<'_>, taken: Option<&Address>) -> Vec<Listener> {
     }
     let mut taken: Vec<Address> = taken.cloned().into_iter().collect();
     let (mut listeners, mut tables) = (Vec::new(), Vec::new());
-    for table in top.tables("listener", &keys::LISTENER) {
-        let Some(value) = table.required("address", "address = \"127.0.0.1:8080\"") else {
+    for table in top.tables("listener") {
+        let Some(value) = table.required("address") else {
             continue;
         };
         let Some(address) = value.address() else {
@@ -123,7 +122,7 @@ pub(super) fn read(top: &Table<'_>, taken: Option<&Address>) -> Vec<Listener> {
         taken.push(address.clone());
         listeners.push(Listener {
             tls: certificates::read(&table),
-            proxy_protocol: table.flag("proxy_protocol", false),
+            proxy_protocol: table.flag("proxy_protocol"),
             ..Listener::plain(address)
         });
         tables.push(table);
@@ -140,7 +139,7 @@ fn read_redirect(table: &Table<'_>, listeners: &[Listener]) -> Option<u16> {
     let port = match value.as_flag() {
         Some(false) => return None,
         Some(true) => https_port(&value, listeners)?,
-        None => u16::try_from(value.count(1..=65_535)?).ok()?,
+        None => u16::try_from(value.count()?).ok()?,
     };
     if table.value("tls").is_some() {
         value.problem("this listener has TLS itself", None);

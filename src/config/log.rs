@@ -1,6 +1,6 @@
 //! `[log]`: what the access log says of each request.
 
-use super::{keys, tree::Table};
+use super::tree::Table;
 
 /// `[log]`.
 #[derive(Clone, Debug)]
@@ -96,40 +96,37 @@ impl Field {
     }
 }
 
-impl Default for Log {
-    fn default() -> Self {
-        let fields = FIELDS.iter().map(|(_, field)| *field);
-        Self {
-            access: Access::AsLog,
-            fields: fields
-                .filter(|field| !ONLY_IF_ASKED_FOR.contains(field))
-                .collect(),
-        }
-    }
+fn usual_fields() -> Vec<Field> {
+    let fields = FIELDS.iter().map(|(_, field)| *field);
+    fields
+        .filter(|field| !ONLY_IF_ASKED_FOR.contains(field))
+        .collect()
 }
 
 /// Reads `[log]`.
-pub(super) fn read(top: &Table<'_>) -> Log {
-    let table = top.table("log", &keys::LOG);
+pub(super) fn read(top: &Table<'_>) -> Option<Log> {
+    let table = top.table("log");
     let ways = [
         ("text", Access::Text),
         ("json", Access::Json),
         ("off", Access::Off),
     ];
-    let Log { access, fields } = Log::default();
-    Log {
-        access: table.choice("access", access, &ways),
-        fields: table.read("fields", fields, |value| {
-            let items = value.texts("a list of fields such as [\"client\", \"status\"]")?;
-            let mut fields = Vec::new();
-            for item in items {
-                let field = item.choice(&FIELDS)?;
-                if fields.contains(&field) {
-                    item.problem(format!("{:?} is given twice", field.name()), None);
-                }
-                fields.push(field);
+    let fields = table.read("fields", |value| {
+        let items = value.texts("a list of fields such as [\"client\", \"status\"]")?;
+        let mut fields = Vec::new();
+        for item in items {
+            let field = item.choice(&FIELDS)?;
+            if fields.contains(&field) {
+                item.problem(format!("{:?} is given twice", field.name()), None);
             }
-            Some(fields)
-        }),
-    }
+            fields.push(field);
+        }
+        Some(fields)
+    });
+    Some(Log {
+        access: table
+            .read("access", |value| value.choice(&ways))
+            .unwrap_or(Access::AsLog),
+        fields: fields.unwrap_or_else(usual_fields),
+    })
 }

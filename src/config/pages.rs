@@ -135,6 +135,7 @@ pub(super) fn read(top: &Table<'_>) -> ErrorPages {
         let at_key = Value {
             context: value.context,
             key: name,
+            kind: value.kind,
             table: "[error_pages]".to_owned(),
             at: Some(key.span().start),
             value: entry.get_ref(),

@@ -86,6 +86,7 @@ pub(super) fn read(value: &Value<'_>) -> Option<Vec<PlainHeader>> {
         let item = Value {
             context: value.context,
             key: value.key,
+            kind: value.kind,
             table: value.table.clone(),
             at: Some(key.span().start),
             value: entry.get_ref(),

@@ -6,7 +6,6 @@ use super::{
     Django, Engine, Forward, Grants, Limits, Protected, Require, Route, SessionMode, Target,
     Timeouts, UserClaims, Verify, Writable,
     item::Value,
-    keys,
     load::read_own_timeouts,
     plain,
     protected::NEVER_FORWARDED,
@@ -18,9 +17,6 @@ use super::{
     value,
 };
 
-/// Django's own default (django/conf/global_settings.py, LOGIN_URL).
-const LOGIN_URL: &str = "/accounts/login/";
-
 /// Every `[[route]]`, in the order of the file, without those that are too wrong to go on with.
 pub(super) fn read(
     top: &Table<'_>,
@@ -31,7 +27,7 @@ pub(super) fn read(
 ) -> Vec<Route> {
     let builtin = Protected::default();
     let protected = django.map_or(&builtin, |django| &django.protected);
-    let tables = top.tables("route", &keys::ROUTE);
+    let tables = top.tables("route");
     if top.value("route").is_none_or(|value| value.is_empty_list()) {
         let example = "such as [[route]] with path = \"/\" and upstream = \"NAME\"";
         top.problem("there is no [[route]]", Some(example.to_owned()));
@@ -81,12 +77,12 @@ fn read_one(
         .value("host")
         .map(|value| value.parse("a host name", value::host));
     let prefix = table
-        .required("path", "path = \"/\"")
+        .required("path")
         .and_then(|value| value.parse("a path such as \"/orders/\"", value::prefix));
     let redirect = table.value("redirect");
     let upstream = match redirect {
         Some(_) => table.value("upstream"),
-        None => table.required("upstream", "upstream = \"orders\""),
+        None => table.required("upstream"),
     };
     let upstream = upstream.and_then(|value| find_upstream(&value, upstreams));
     if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
@@ -105,25 +101,25 @@ fn read_one(
         ("superuser", Require::Superuser),
     ];
     // Who is only sent elsewhere is nobody here.
-    let usual = match redirect {
-        Some(_) => SessionMode::Off,
-        None => SessionMode::Read,
+    let session = match redirect {
+        Some(_) => {
+            let written = table.value("session");
+            let written = written.and_then(|value| value.choice(&modes));
+            written.unwrap_or(SessionMode::Off)
+        }
+        None => table.choice("session", &modes)?,
     };
-    let session = table.choice("session", usual, &modes);
-    let require = table.choice("require", Require::Anyone, &requirements);
+    let require = table.choice("require", &requirements)?;
     let groups = read_groups(table, require);
-    let user = table.read("user", UserClaims::default(), read_user);
-    let plain_headers = table.read("plain_headers", Vec::new(), plain::read);
-    let forward = table.read("forward", Forward::AllButProtected, read_forward);
-    let grants = read_grants(table, protected);
+    let user = table.read("user", read_user);
+    let plain_headers = table.read("plain_headers", plain::read);
+    let forward = table.read("forward", read_forward);
+    let grants = read_grants(table, protected)?;
     let login_url = read_login_url(table);
-    let forward_on_store_error = table.choice(
-        "on_store_error",
-        false,
-        &[("503", false), ("forward", true)],
-    );
-    let allow_cross_site = table.choice("cross_site", false, &[("refuse", false), ("allow", true)]);
-    let upstream_cache = table.choice("cache", false, &[("private", false), ("upstream", true)]);
+    let on_store_error = [("503", false), ("forward", true)];
+    let forward_on_store_error = table.choice("on_store_error", &on_store_error)?;
+    let allow_cross_site = table.choice("cross_site", &[("refuse", false), ("allow", true)]);
+    let upstream_cache = table.choice("cache", &[("private", false), ("upstream", true)]);
     let strip_prefix = table.value("strip_prefix").and_then(|value| {
         let strip = value.parse("a path such as \"/orders/\"", value::prefix)?;
         if prefix
@@ -138,7 +134,7 @@ fn read_one(
         ("refuse", EncodedSlashes::Refuse),
         ("keep", EncodedSlashes::Keep),
     ];
-    let encoded_slashes = table.choice("encoded_slashes", EncodedSlashes::Refuse, &slashes);
+    let encoded_slashes = table.choice("encoded_slashes", &slashes);
     let entry = upstream.and_then(|index| upstreams.get(index));
     let timeouts = read_own_timeouts(
         table,
@@ -146,9 +142,8 @@ fn read_one(
     );
 
     let fields = |key, message| {
-        table.read(key, Vec::new(), |value| {
-            traffic::read_fields(value, message)
-        })
+        let fields = table.read(key, |value| traffic::read_fields(value, message));
+        fields.unwrap_or_default()
     };
     let rates = traffic::read_rates(table);
     let target = match redirect {
@@ -181,22 +176,22 @@ fn read_one(
         session,
         require,
         groups,
-        user,
-        plain_headers,
-        forward,
+        user: user?,
+        plain_headers: plain_headers.unwrap_or_default(),
+        forward: forward?,
         grants,
-        login_url,
+        login_url: login_url?,
         forward_on_store_error,
-        allow_cross_site,
-        upstream_cache,
+        allow_cross_site: allow_cross_site?,
+        upstream_cache: upstream_cache?,
         strip_prefix,
-        encoded_slashes,
+        encoded_slashes: encoded_slashes?,
         request_headers: fields("request_headers", Message::Request),
         response_headers: fields("response_headers", Message::Response),
         rates,
         limits: traffic::read_limits(table, limits),
         upgrades: tunnels::read_upgrades(table),
-        recheck: tunnels::read_recheck(table),
+        recheck: tunnels::read_recheck(table)?,
         timeouts,
     })
 }
@@ -221,7 +216,6 @@ fn find_upstream(value: &Value<'_>, upstreams: &[Entry<'_>]) -> Option<usize> {
 fn read_groups(table: &Table<'_>, require: Require) -> Vec<String> {
     let groups = table.list(
         "groups",
-        Vec::new(),
         "a list of groups such as [\"editors\"]",
         value::plain_text,
     );
@@ -292,17 +286,18 @@ fn read_forward(value: &Value<'_>) -> Option<Forward> {
     Some(Forward::Only(only_names(names)))
 }
 
-fn read_grants(table: &Table<'_>, protected: &Protected) -> Grants {
-    let granted: Vec<_> = table.read("may", Vec::new(), |value| {
+fn read_grants(table: &Table<'_>, protected: &Protected) -> Option<Grants> {
+    let granted: Option<Vec<_>> = table.read("may", |value| {
         let acts = [("cycle", 0), ("flush", 1), ("expiry", 2)];
         let items = value.texts("a list of \"cycle\", \"flush\" and \"expiry\"")?;
         Some(items.iter().filter_map(|item| item.choice(&acts)).collect())
     });
+    let granted = granted.unwrap_or_default();
     let unsafe_names = table
         .value("unsafe_writable")
         .and_then(|value| read_names(&value, "a list of names"))
         .map_or(Vec::new(), only_names);
-    let writable = table.read("writable", Writable::Only(unsafe_names.clone()), |value| {
+    let writable = table.read("writable", |value| {
         if value.as_text() == Some("*") {
             return Some(Writable::AllButProtected(unsafe_names.clone()));
         }
@@ -326,12 +321,12 @@ fn read_grants(table: &Table<'_>, protected: &Protected) -> Grants {
         );
         Some(Writable::Only(names))
     });
-    Grants {
-        writable,
+    Some(Grants {
+        writable: writable?,
         cycle: granted.contains(&0),
         flush: granted.contains(&1),
         expiry: granted.contains(&2),
-    }
+    })
 }
 
 /// Names of a session, each with the value that it stands in.
@@ -359,20 +354,14 @@ fn only_names(names: Vec<(String, Value<'_>)>) -> Vec<String> {
     names.into_iter().map(|(name, _)| name).collect()
 }
 
-fn read_login_url(table: &Table<'_>) -> Option<String> {
+fn read_login_url(table: &Table<'_>) -> Option<Option<String>> {
     let expected = "a path such as \"/accounts/login/\"";
-    let written = table
-        .value("login_url")
-        .and_then(|value| value.parse(expected, value::login_url));
-    let login_page = table.choice(
-        "on_anonymous",
-        true,
-        &[("login-page", true), ("401", false)],
-    );
+    let login_url = table.read("login_url", |value| value.parse(expected, value::login_url));
+    let login_page = table.choice("on_anonymous", &[("login-page", true), ("401", false)])?;
     if !login_page && let Some(value) = table.value("login_url") {
         value.problem("with on_anonymous = \"401\" nobody is sent there", None);
     }
-    login_page.then(|| written.unwrap_or_else(|| LOGIN_URL.to_owned()))
+    Some(login_url.filter(|_| login_page))
 }
 
 /// What fits which `session`, and which upstream.

@@ -12,7 +12,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use super::{Secret, item::Value, keys, report::did_you_mean, tree::Context};
+use super::{Secret, item::Value, report::did_you_mean, tree::Context};
 
 /// What both forms look like, for messages.
 const FORMS: &str = "{ env = \"NAME\" } or { file = \"path\" }";
@@ -55,7 +55,7 @@ pub(super) fn read(value: &Value<'_>) -> Option<Found> {
         value.wrong(FORMS, None);
         return None;
     }
-    let table = value.table(&keys::SECRET, None)?;
+    let table = value.table(None)?;
     match (table.value("env"), table.value("file")) {
         (Some(name), None) => from_env(&name),
         (None, Some(path)) => from_file(&path),

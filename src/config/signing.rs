@@ -8,14 +8,10 @@ use ed25519_dalek::{
 use super::{
     Published, Secret, Signing,
     item::Value,
-    keys,
     secrets::{self, Found},
     tree::Table,
     value,
 };
-
-/// Where public keys are looked for by default.
-const JWKS: &str = "/.well-known/jwks.json";
 
 /// As long as the hash that it keys (RFC 2104, 3).
 const MIN_SID_KEY: usize = 32;
@@ -90,13 +86,8 @@ pub(super) fn read_jwks(health: &Table<'_>, can_sign: bool) -> Option<String> {
             Some("such as address = \"127.0.0.1:8081\"".to_owned()),
         );
     }
-    let path = match written {
-        Some(value) => value.parse(
-            "a path such as \"/.well-known/jwks.json\"",
-            value::jwks_path,
-        )?,
-        None => JWKS.to_owned(),
-    };
+    let expected = "a path such as \"/.well-known/jwks.json\"";
+    let path = health.read("jwks", |value| value.parse(expected, value::jwks_path))?;
     (can_sign && has_address).then_some(path)
 }
 
@@ -118,11 +109,11 @@ pub(super) fn remark(gateway: &Table<'_>, is_used: bool, is_served: bool) {
 }
 
 fn read_signing(value: &Value<'_>, own_keys: &mut OwnKeys) -> Option<Signing> {
-    let table = value.table(&keys::SIGNING, None)?;
+    let table = value.table(None)?;
     let kid = table
-        .required("kid", "kid = \"gateway-2026-11\"")
+        .required("kid")
         .and_then(|value| value.parse("text", value::name));
-    let value = table.required("private_key", "private_key = { file = \"gateway.key\" }")?;
+    let value = table.required("private_key")?;
     let mut found = secrets::read(&value)?;
     let private_key = match &found.secret {
         Some(written) => private_key(written)
@@ -194,11 +185,11 @@ fn read_published(table: &Table<'_>, signing: Option<&Signing>) -> Vec<Published
     }
     let items = list.and_then(|value| value.items(example));
     for item in items.into_iter().flatten() {
-        let Some(entry) = item.table(&keys::PUBLISHED, None) else {
+        let Some(entry) = item.table(None) else {
             continue;
         };
-        let kid_value = entry.required("kid", "kid = \"gateway-2026-12\"");
-        let key_value = entry.required("public_key", "public_key = \"...\", the \"x\" of its JWK");
+        let kid_value = entry.required("kid");
+        let key_value = entry.required("public_key");
         let kid = kid_value
             .as_ref()
             .and_then(|value| value.parse("text", value::name));

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Cookie, Database, Django, Engine, Protected, SameSite, Secret, User, Verify,
     item::Value,
-    keys, mysql,
+    mysql,
     report::did_you_mean,
     secrets::{self, Found},
     tree::Table,
@@ -18,35 +18,13 @@ use super::{
 /// Stands in for what `--without-secrets` does not read.
 const PLACEHOLDER: &str = "postgres://without-secrets";
 
-const MINUTE: Duration = Duration::from_secs(60);
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
-
-impl Default for Cookie {
-    /// Django's own defaults (django/conf/global_settings.py, 2.1 to 6.0).
-    fn default() -> Self {
-        Self {
-            name: "sessionid".to_owned(),
-            age: Duration::from_secs(14 * 86_400),
-            domain: None,
-            path: "/".to_owned(),
-            secure: false,
-            httponly: true,
-            samesite: SameSite::Lax,
-            refuse_duplicate: false,
-        }
-    }
-}
-
 /// `[django]`, and the keys that no upstream may have.
 pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
     let database = table
-        .required("database", "database = { env = \"DATABASE_URL\" }")
+        .required("database")
         .and_then(|value| read_database(&value));
     let secret_key = table
-        .required(
-            "secret_key",
-            "secret_key = { file = \"/run/secrets/django_secret_key\" }",
-        )
+        .required("secret_key")
         .and_then(|value| secrets::read(&value));
     let fallbacks: Vec<Found> = table
         .value("secret_key_fallbacks")
@@ -61,53 +39,40 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
         ("active-only", Verify::ActiveOnly),
         ("off", Verify::Off),
     ];
-    let verify = table.choice("verify", Verify::User, &verify);
-    let user_table = table.table("user", &keys::USER);
+    let verify = table.choice("verify", &verify);
+    let user_table = table.table("user");
     let user = read_user(&user_table);
-    check_user(table, &user_table, verify);
+    check_user(table, &user_table, verify.unwrap_or(Verify::User));
     check_where(&user_table, database.as_ref());
-    let backends = table.read("backends", default_backends(), read_backends);
-    let release = table.read("release", (4, 2), |value| {
+    let backends = table.read("backends", read_backends);
+    let release = table.read("release", |value| {
         value.parse("a text such as \"4.2\"", value::release)
     });
-    let engine = table.read("engine", Engine::Db, |value| {
+    let engine = table.read("engine", |value| {
         value.parse("\"db\" or \"cached_db\"", value::engine)
     });
-    let name = |key, default: &str, parse: fn(&str) -> value::Parsed<String>| {
-        table.read(key, default.to_owned(), |value| value.parse("text", parse))
-    };
-    let session_table = name("table", "django_session", value::table);
-    let salt = name(
-        "salt",
-        "django.contrib.sessions.SessionStore",
-        value::plain_text,
-    );
+    let session_table = table.read("table", |value| value.parse("text", value::table));
+    let salt = table.read("salt", |value| value.parse("text", value::plain_text));
     let time_zone = table
         .value("time_zone")
         .and_then(|value| value.parse("text such as \"Europe/Berlin\"", value::time_zone));
     let max_staleness = read_max_staleness(table);
-    // A visitor waits for this long at most; what takes longer is an outage.
-    let deadline = table.duration(
-        "deadline",
-        Duration::from_secs(2),
-        Duration::from_millis(10)..=MINUTE,
-    );
-    let connections = table.count("connections", 2, 1..=1000);
-    let write_connections = table.count("write_connections", 8, 1..=1000);
-    let pooled = table.choice("pooler", false, &[("none", false), ("transaction", true)]);
+    let deadline = table.duration("deadline");
+    let connections = table.count("connections");
+    let write_connections = table.count("write_connections");
+    let pooled = table.choice("pooler", &[("none", false), ("transaction", true)]);
     let replica = [("refused", false), ("accepted", true)];
-    let accept_replica = table.choice("replica", false, &replica);
-    check_server(table, database.as_ref(), accept_replica);
+    let accept_replica = table.choice("replica", &replica);
+    check_server(table, database.as_ref(), accept_replica == Some(true));
     let protected = table.list(
         "protected",
-        Vec::new(),
         "a list of names such as [\"acl_*\"]",
         value::plain_text,
     );
-    let expire_at_browser_close = table.flag("expire_at_browser_close", false);
-    let save_every_request = table.flag("save_every_request", false);
+    let expire_at_browser_close = table.flag("expire_at_browser_close");
+    let save_every_request = table.flag("save_every_request");
     check_save_every_request(table, save_every_request, engine);
-    let cookie = read_cookie(&table.table("cookie", &keys::COOKIE));
+    let cookie = read_cookie(&table.table("cookie"));
 
     let own_keys: Vec<Found> = secret_key.iter().chain(&fallbacks).cloned().collect();
     let placeholder = |found: &Found| {
@@ -121,56 +86,57 @@ pub(super) fn read(table: &Table<'_>) -> (Option<Django>, Vec<Found>) {
             database: database?,
             secret_key: placeholder(&secret_key?),
             secret_key_fallbacks: fallbacks.iter().map(placeholder).collect(),
-            release,
-            engine,
-            table: session_table,
-            salt,
+            release: release?,
+            engine: engine?,
+            table: session_table?,
+            salt: salt?,
             time_zone,
-            verify,
-            backends,
-            user,
+            verify: verify?,
+            backends: backends?,
+            user: user?,
             max_staleness,
             deadline,
             connections,
             write_connections,
-            pooled,
-            accept_replica,
+            pooled: pooled?,
+            accept_replica: accept_replica?,
             protected: Protected::new(protected),
             expire_at_browser_close,
             save_every_request,
-            cookie,
+            cookie: cookie?,
         })
     })();
     (django, own_keys)
 }
 
-fn read_user(table: &Table<'_>) -> User {
-    let name = |key, default: &str, parse: fn(&str) -> value::Parsed<String>| {
-        table.read(key, default.to_owned(), |value| value.parse("text", parse))
+fn read_user(table: &Table<'_>) -> Option<User> {
+    let name = |key, parse: fn(&str) -> value::Parsed<String>| {
+        table.read(key, |value| value.parse("text", parse))
     };
-    let user_table = name("table", "auth_user", value::table);
+    let user_table = name("table", value::table)?;
     // As Django names the table of a many-to-many field (`ManyToManyField._get_m2m_db_table`).
     let default_groups = (format!("{user_table}_groups"), "auth_group".to_owned());
-    User {
+    let groups = table.read("groups", |value| {
+        let expected = "two tables: that of the memberships, and that of the groups";
+        let mut tables = value.list(expected, value::table)?.into_iter();
+        match (tables.next(), tables.next(), tables.next()) {
+            (Some(members), Some(groups), None) => Some((members, groups)),
+            _ => {
+                let example = "such as [\"auth_user_groups\", \"auth_group\"]";
+                value.wrong(expected, Some(example.to_owned()));
+                None
+            }
+        }
+    });
+    Some(User {
         table: user_table,
-        key: name("key", "id", value::column),
-        password: name("password", "password", value::column),
+        key: name("key", value::column)?,
+        password: name("password", value::column)?,
         condition: table.value("where").and_then(|value| {
             value.parse("an SQL condition such as \"is_active\"", value::condition)
         }),
-        groups: table.read("groups", default_groups, |value| {
-            let expected = "two tables: that of the memberships, and that of the groups";
-            let mut tables = value.list(expected, value::table)?.into_iter();
-            match (tables.next(), tables.next(), tables.next()) {
-                (Some(members), Some(groups), None) => Some((members, groups)),
-                _ => {
-                    let example = "such as [\"auth_user_groups\", \"auth_group\"]";
-                    value.wrong(expected, Some(example.to_owned()));
-                    None
-                }
-            }
-        }),
-    }
+        groups: groups.unwrap_or(default_groups),
+    })
 }
 
 /// What has no effect for a `verify` that does not read it.
@@ -196,14 +162,14 @@ fn check_user(django: &Table<'_>, user: &Table<'_>, verify: Verify) {
 }
 
 /// An extension is a write, and sets the session cookie.
-fn check_save_every_request(table: &Table<'_>, save_every_request: bool, engine: Engine) {
+fn check_save_every_request(table: &Table<'_>, save_every_request: bool, engine: Option<Engine>) {
     let Some(value) = table
         .value("save_every_request")
         .filter(|_| save_every_request)
     else {
         return;
     };
-    if engine == Engine::CachedDb {
+    if engine == Some(Engine::CachedDb) {
         let why =
             "with engine = \"cached_db\" the gateway writes nothing, so it cannot extend sessions";
         value.problem(why, None);
@@ -260,9 +226,8 @@ fn check_where(user: &Table<'_>, database: Option<&Database>) {
     }
 }
 
-/// More than a minute would be another meaning of "logged out".
 fn read_max_staleness(table: &Table<'_>) -> Duration {
-    let bound = table.duration("max_staleness", Duration::ZERO, Duration::ZERO..=MINUTE);
+    let bound = table.duration("max_staleness");
     if let Some(value) = table.value("max_staleness")
         && !bound.is_zero()
     {
@@ -273,10 +238,6 @@ fn read_max_staleness(table: &Table<'_>) -> Duration {
         table.context.report.remark(value.at, sentence);
     }
     bound
-}
-
-fn default_backends() -> Vec<String> {
-    vec!["django.contrib.auth.backends.ModelBackend".to_owned()]
 }
 
 fn read_backends(value: &Value<'_>) -> Option<Vec<String>> {
@@ -409,8 +370,10 @@ fn has_password(url: &str) -> bool {
     in_query || user.is_some_and(|user| user.contains(':'))
 }
 
-fn read_cookie(table: &Table<'_>) -> Cookie {
-    let defaults = Cookie::default();
+fn read_cookie(table: &Table<'_>) -> Option<Cookie> {
+    let text = |key, parse: fn(&str) -> value::Parsed<String>| {
+        table.read(key, |value| value.parse("text", parse))
+    };
     let samesite = [
         ("Lax", SameSite::Lax),
         ("Strict", SameSite::Strict),
@@ -418,25 +381,17 @@ fn read_cookie(table: &Table<'_>) -> Cookie {
         ("omit", SameSite::Omit),
     ];
     let cookie = Cookie {
-        name: table.read("name", defaults.name, |value| {
-            value.parse("text", value::cookie_name)
-        }),
-        age: table.read("age", defaults.age, |value| {
-            value.seconds(Duration::from_secs(1)..=10 * YEAR)
-        }),
-        domain: table
-            .value("domain")
-            .and_then(|value| value.parse("text", value::cookie_domain)),
-        path: table.read("path", defaults.path, |value| {
-            value.parse("text", value::cookie_path)
-        }),
-        secure: table.flag("secure", defaults.secure),
-        httponly: table.flag("httponly", defaults.httponly),
-        samesite: table.choice("samesite", defaults.samesite, &samesite),
-        refuse_duplicate: table.choice("duplicate", false, &[("last", false), ("refuse", true)]),
+        name: text("name", value::cookie_name)?,
+        age: table.duration("age"),
+        domain: text("domain", value::cookie_domain),
+        path: text("path", value::cookie_path)?,
+        secure: table.flag("secure"),
+        httponly: table.flag("httponly"),
+        samesite: table.choice("samesite", &samesite)?,
+        refuse_duplicate: table.choice("duplicate", &[("last", false), ("refuse", true)])?,
     };
     check_cookie(table, &cookie);
-    cookie
+    Some(cookie)
 }
 
 /// What browsers refuse to store, so that no session would ever last (RFC 6265bis, 4.1.3 and 5.7).

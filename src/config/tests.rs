@@ -1,7 +1,9 @@
 //! What is refused and with which words, what is remarked on, and what the defaults are.
 
 mod files;
+mod keys_as_told;
 mod listeners;
+mod samples;
 mod signing;
 mod users;
 
@@ -519,9 +521,9 @@ writable = []
     assert!(route.grants.cycle && route.grants.flush && route.grants.expiry);
     assert!(config.routes[3].login_url.is_none() && config.routes[3].forward_on_store_error);
     for section in keys::ALL {
-        for key in section.keys {
+        for key in section.names() {
             // Files of certificates are tried with real ones.
-            let is_elsewhere = ["domain", "certificate"].contains(key);
+            let is_elsewhere = ["domain", "certificate"].contains(&key);
             let is_there = text.lines().any(|line| line.contains(key)) || is_elsewhere;
             assert!(is_there, "{key} is not tried here");
         }

@@ -5,12 +5,8 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Uri};
 use toml::de::DeValue;
 
-use super::{Limits, item::Value, keys, load::read_body_limit, tree::Table, value};
+use super::{Limits, item::Value, load::read_body_limit, tree::Table, value};
 use crate::reserved;
-
-/// Intervals of a rate: under a second clocks and schedulers decide, over an hour a restart forgets.
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(3600);
 
 /// One of a route's `rate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,18 +83,14 @@ pub(super) fn read_rates(table: &Table<'_>) -> Vec<Rate> {
     };
     let mut rates: Vec<Rate> = Vec::new();
     for item in items {
-        let Some(entry) = item.table(&keys::RATE, None) else {
+        let Some(entry) = item.table(None) else {
             continue;
         };
-        let by = entry.required("by", "by = \"address\"").and_then(|value| {
+        let by = entry.required("by").and_then(|value| {
             value.choice(&[("address", RateBy::Address), ("session", RateBy::Session)])
         });
-        let requests = entry
-            .required("requests", "requests = 100")
-            .and_then(|value| value.count(1..=1_000_000));
-        let every = entry
-            .required("every", "every = \"10s\"")
-            .and_then(|value| value.duration(SHORTEST..=LONGEST));
+        let requests = entry.required("requests").and_then(|value| value.count());
+        let every = entry.required("every").and_then(|value| value.duration());
         let (Some(by), Some(requests), Some(every)) = (by, requests, every) else {
             continue;
         };
@@ -122,12 +114,12 @@ pub(super) fn read_rates(table: &Table<'_>) -> Vec<Rate> {
 
 /// `limits` of a route, over the ones that hold otherwise.
 pub(super) fn read_limits(table: &Table<'_>, outer: &Limits) -> RouteLimits {
-    let own = table.table("limits", &keys::OWN_LIMITS);
+    let own = table.table("limits");
     RouteLimits {
-        request_body: own.read("request_body", outer.request_body, read_body_limit),
-        in_flight: own
-            .value("in_flight")
-            .and_then(|value| value.count(1..=1_000_000)),
+        request_body: own
+            .read("request_body", read_body_limit)
+            .unwrap_or(outer.request_body),
+        in_flight: own.value("in_flight").and_then(|value| value.count()),
     }
 }
 

@@ -6,7 +6,6 @@ use http::{HeaderValue, uri::PathAndQuery};
 
 use super::{
     item::Value,
-    keys,
     listeners::LONGEST_PATH,
     tree::Table,
     value::{self, Parsed, Refused},
@@ -90,7 +89,7 @@ pub struct Health {
 
 /// `servers` with `weights`.
 pub(super) fn read_servers(table: &Table<'_>) -> Vec<Server> {
-    let Some(value) = table.required("servers", "servers = [\"127.0.0.1:3001\"]") else {
+    let Some(value) = table.required("servers") else {
         return Vec::new();
     };
     let expected = "a list of host:port such as [\"127.0.0.1:3001\"]";
@@ -158,10 +157,7 @@ fn read_weights(value: &Value<'_>, servers_value: &Value<'_>, servers: &mut [Ser
     let Some(items) = value.items("a list of numbers such as [3, 1]") else {
         return;
     };
-    let weights: Vec<usize> = items
-        .iter()
-        .filter_map(|item| item.count(1..=1000))
-        .collect();
+    let weights: Vec<usize> = items.iter().filter_map(|item| item.count()).collect();
     // What is wrong with a server or a weight was reported; the numbers would be an echo.
     let written = servers_value.items("").map_or(0, |items| items.len());
     if items.len() != written {
@@ -176,55 +172,46 @@ fn read_weights(value: &Value<'_>, servers_value: &Value<'_>, servers: &mut [Ser
 }
 
 /// `balance`.
-pub(super) fn read_balance(table: &Table<'_>) -> Balance {
+pub(super) fn read_balance(table: &Table<'_>) -> Option<Balance> {
     let choices = [
         ("round-robin", Balance::RoundRobin),
         ("least-requests", Balance::LeastRequests),
         ("hash", Balance::Hash),
     ];
-    table.choice("balance", Balance::RoundRobin, &choices)
+    table.choice("balance", &choices)
 }
 
 /// `protocol`.
-pub(super) fn read_protocol(table: &Table<'_>) -> Protocol {
+pub(super) fn read_protocol(table: &Table<'_>) -> Option<Protocol> {
     let choices = [("http1", Protocol::Http1), ("h2", Protocol::Http2)];
-    table.choice("protocol", Protocol::Http1, &choices)
-}
-
-/// `resolve_every`.
-pub(super) fn read_resolve_every(table: &Table<'_>) -> Duration {
-    // What names of containers and cloud load balancers are commonly good for.
-    let default = Duration::from_secs(30);
-    let range = Duration::from_secs(1)..=Duration::from_secs(86_400);
-    table.duration("resolve_every", default, range)
+    table.choice("protocol", &choices)
 }
 
 /// `health`.
 pub(super) fn read_health(table: &Table<'_>) -> Option<Health> {
     table.value("health")?;
-    let health = table.table("health", &keys::UPSTREAM_HEALTH);
+    let health = table.table("health");
     let path = health
-        .required("path", "path = \"/healthz\"")
+        .required("path")
         .and_then(|value| value.parse("a path such as \"/healthz\"", path));
-    let range = Duration::from_millis(100)..=Duration::from_secs(3600);
     let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
     Some(Health {
         path,
         host: health
             .value("host")
             .and_then(|value| value.parse("text", host)),
-        every: health.duration("every", Duration::from_secs(5), range.clone()),
-        timeout: health.duration("timeout", Duration::from_secs(2), range),
-        fall: count(&health, "fall", 3),
-        rise: count(&health, "rise", 2),
-        status: health.read("status", 200..=399, |value| {
+        every: health.duration("every"),
+        timeout: health.duration("timeout"),
+        fall: count(&health, "fall"),
+        rise: count(&health, "rise"),
+        status: health.read("status", |value| {
             value.parse("a status such as \"200\" or \"200-399\"", status)
-        }),
+        })?,
     })
 }
 
-fn count(table: &Table<'_>, key: &'static str, default: usize) -> u32 {
-    u32::try_from(table.count(key, default, 1..=100)).unwrap_or(1)
+fn count(table: &Table<'_>, key: &'static str) -> u32 {
+    u32::try_from(table.count(key)).unwrap_or(u32::MAX)
 }
 
 fn path(text: &str) -> Parsed<PathAndQuery> {

@@ -3,11 +3,17 @@
 //! A reader asks a [`Table`] for each key with the key's default. What is wrong is reported and the default
 //! is handed out, so that one run of `check` names everything.
 
-use std::{cell::RefCell, ffi::OsString, ops::RangeInclusive, path::Path, time::Duration};
+use std::{cell::RefCell, ffi::OsString, path::Path, time::Duration};
 
 use toml::de::{DeTable, DeValue};
 
-use super::{files::Files, item::Value, keys::Section, report::Report, value::Parsed};
+use super::{
+    files::Files,
+    item::Value,
+    keys::{Key, Otherwise, Section},
+    report::Report,
+    value::Parsed,
+};
 
 /// What reading needs beside the text.
 pub(super) struct Context<'a> {
@@ -65,7 +71,7 @@ impl<'a> Table<'a> {
         };
         for (key, _) in entries.into_iter().flatten() {
             let unknown = key.get_ref();
-            if !section.keys.contains(&unknown.as_ref()) {
+            if section.key(unknown).is_none() {
                 let sentence = format!("unknown key {unknown:?} {}", table.place());
                 context
                     .report
@@ -82,45 +88,58 @@ impl<'a> Table<'a> {
 
     /// The value of a key, if the file has it.
     pub(super) fn value(&self, key: &'static str) -> Option<Value<'a>> {
-        debug_assert!(
-            self.section.keys.contains(&key),
-            "{key} is not in {}",
-            self.section.name
-        );
-        let value = self.entries?.get(key)?;
+        let Key { name, kind, .. } = self.key(key)?;
+        let value = self.entries?.get(*name)?;
         let at = Some(value.span().start);
         Some(Value {
             context: self.context,
-            key,
+            key: name,
+            kind,
             table: self.name.clone(),
             at,
             value: value.get_ref(),
         })
     }
 
-    /// The value of a key that the file must have; `example` is a line that would do.
-    pub(super) fn required(&self, key: &'static str, example: &str) -> Option<Value<'a>> {
+    fn key(&self, name: &str) -> Option<&'static Key> {
+        let key = self.section.key(name);
+        debug_assert!(key.is_some(), "{name} is not in {}", self.section.name);
+        key
+    }
+
+    /// The value of a key that the file must have.
+    pub(super) fn required(&self, key: &'static str) -> Option<Value<'a>> {
         let value = self.value(key);
         if value.is_none() && !self.misplaced {
+            let example = match self.key(key)?.otherwise {
+                Otherwise::Required(example) | Otherwise::Unless(_, example) => example,
+                _ => "...",
+            };
             self.problem(
                 format!("{key:?} is missing {}", self.place()),
-                Some(format!("such as {example}")),
+                Some(format!("such as {key} = {example}")),
             );
         }
         value
     }
 
     /// A table in this one; it may be absent.
-    pub(super) fn table(&self, key: &'static str, section: &'static Section) -> Self {
+    pub(super) fn table(&self, key: &'static str) -> Self {
         let value = self.value(key);
+        let section = self.section_of(key);
         let misplaced = value.is_some();
         let absent = || Self {
             misplaced,
             ..Self::new(self.context, section, section.name.to_owned(), None, None)
         };
         value
-            .and_then(|value| value.table(section, None))
+            .and_then(|value| value.table(None))
             .unwrap_or_else(absent)
+    }
+
+    /// The keys of a table in this one.
+    fn section_of(&self, key: &str) -> &'static Section {
+        self.key(key).map_or(self.section, |key| key.kind.section())
     }
 
     /// Whether it has no keys, known or not.
@@ -129,7 +148,8 @@ impl<'a> Table<'a> {
     }
 
     /// The `[[key]]` tables.
-    pub(super) fn tables(&self, key: &'static str, section: &'static Section) -> Vec<Self> {
+    pub(super) fn tables(&self, key: &'static str) -> Vec<Self> {
+        let section = self.section_of(key);
         let Some(value) = self.value(key) else {
             return Vec::new();
         };
@@ -142,30 +162,27 @@ impl<'a> Table<'a> {
         };
         let tables = value.items("").into_iter().flatten();
         tables
-            .filter_map(|item| item.table(section, Some(section.name.to_owned())))
+            .filter_map(|item| item.table(Some(section.name.to_owned())))
             .collect()
     }
 
     /// The tables under `[key.NAME]`, by name, in the order of the file.
-    pub(super) fn named_tables(
-        &self,
-        key: &'static str,
-        section: &'static Section,
-    ) -> Vec<(&'a str, Self)> {
-        let Some(value) = self.value(key) else {
+    pub(super) fn named_tables(&self, key: &'static str) -> Vec<(&'a str, Self)> {
+        let section = self.section_of(key);
+        let Some(outer) = self.value(key) else {
             return Vec::new();
         };
-        let DeValue::Table(entries) = value.value else {
+        let DeValue::Table(entries) = outer.value else {
             let suggestion = Some(format!("write [{key}.NAME]"));
             self.context
                 .report
-                .problem(value.at, format!("each {key} has a name"), suggestion);
+                .problem(outer.at, format!("each {key} has a name"), suggestion);
             return Vec::new();
         };
         let mut tables = Vec::new();
         for (name, entry) in entries {
             let name = name.get_ref().as_ref();
-            if !entry.get_ref().is_table() && section.keys.contains(&name) {
+            if !entry.get_ref().is_table() && section.key(name).is_some() {
                 let suggestion = Some(format!("write [{key}.NAME]"));
                 let sentence = format!("{name:?} in [{key}]: each {key} has a name");
                 self.context
@@ -177,11 +194,12 @@ impl<'a> Table<'a> {
             let value = Value {
                 context: self.context,
                 key: name,
+                kind: outer.kind,
                 table: key.to_owned(),
                 at,
                 value: entry.get_ref(),
             };
-            if let Some(table) = value.table(section, Some(format!("[{key}.{name}]"))) {
+            if let Some(table) = value.table(Some(format!("[{key}.{name}]"))) {
                 tables.push((name, table));
             }
         }
@@ -189,79 +207,99 @@ impl<'a> Table<'a> {
         tables
     }
 
-    /// A value that is read by `read`, or the default.
+    /// A value that is read by `read`, or the default. `None` only if a problem was reported, or if there is no
+    /// default.
     pub(super) fn read<T>(
         &self,
         key: &'static str,
-        default: T,
-        read: impl FnOnce(&Value<'a>) -> Option<T>,
-    ) -> T {
-        self.value(key)
-            .and_then(|value| read(&value))
-            .unwrap_or(default)
+        read: impl Fn(&Value<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let written = self.value(key).and_then(|value| read(&value));
+        written.or_else(|| self.default(key, read))
     }
 
-    /// `true` or `false`.
-    pub(super) fn flag(&self, key: &'static str, default: bool) -> bool {
-        self.read(key, default, Value::flag)
-    }
-
-    /// A whole number in a range.
-    pub(super) fn count(
-        &self,
-        key: &'static str,
-        default: usize,
-        range: RangeInclusive<usize>,
-    ) -> usize {
-        self.read(key, default, |value| value.count(range))
-    }
-
-    /// A duration in a range.
-    pub(super) fn duration(
-        &self,
-        key: &'static str,
-        default: Duration,
-        range: RangeInclusive<Duration>,
-    ) -> Duration {
-        self.read(key, default, |value| value.duration(range))
-    }
-
-    /// A size in bytes, in a range.
-    pub(super) fn size(
-        &self,
-        key: &'static str,
-        default: usize,
-        range: RangeInclusive<u64>,
-    ) -> usize {
-        self.read(key, default, |value| {
-            usize::try_from(value.size(range)?).ok()
+    /// The default, read as if it stood in the file.
+    fn default<T>(&self, key: &'static str, read: impl Fn(&Value<'_>) -> Option<T>) -> Option<T> {
+        let Key {
+            kind, otherwise, ..
+        } = self.key(key)?;
+        let Otherwise::Is(default) = otherwise else {
+            return None;
+        };
+        let parsed = DeValue::parse(default);
+        let Ok(parsed) = parsed else {
+            self.problem(format!("the default of {key:?} is not TOML"), None);
+            return None;
+        };
+        read(&Value {
+            context: self.context,
+            key,
+            kind,
+            table: self.name.clone(),
+            at: None,
+            value: parsed.get_ref(),
         })
     }
 
-    /// One of a few words.
-    pub(super) fn choice<T: Copy>(
-        &self,
-        key: &'static str,
-        default: T,
-        choices: &[(&str, T)],
-    ) -> T {
-        self.read(key, default, |value| value.choice(choices))
+    /// `true` or `false`.
+    pub(super) fn flag(&self, key: &'static str) -> bool {
+        self.read(key, |value| value.flag()).unwrap_or_default()
+    }
+
+    /// A whole number.
+    pub(super) fn count(&self, key: &'static str) -> usize {
+        self.read(key, |value| value.count()).unwrap_or_default()
+    }
+
+    /// A duration.
+    pub(super) fn duration(&self, key: &'static str) -> Duration {
+        self.read(key, |value| value.duration()).unwrap_or_default()
+    }
+
+    /// A size in bytes.
+    pub(super) fn size(&self, key: &'static str) -> usize {
+        self.read(key, |value| usize::try_from(value.size()?).ok())
+            .unwrap_or_default()
+    }
+
+    /// One of a few words, of which these are the meanings.
+    pub(super) fn choice<T: Copy>(&self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        self.read(key, |value| value.choice(choices))
     }
 
     /// A list of texts, each parsed.
     pub(super) fn list<T>(
         &self,
         key: &'static str,
-        default: Vec<T>,
         expected: &str,
         parse: impl Fn(&str) -> Parsed<T>,
     ) -> Vec<T> {
-        self.read(key, default, |value| value.list(expected, parse))
+        self.read(key, |value| value.list(expected, &parse))
+            .unwrap_or_default()
     }
 
     fn place(&self) -> String {
         place(&self.name)
     }
+}
+
+/// What `read` makes of a table that is not there.
+pub(super) fn absent<T>(section: &'static Section, read: impl Fn(&Table<'_>) -> T) -> T {
+    let context = Context {
+        report: Report::new(Path::new(""), ""),
+        env: &|_| None,
+        folder: Path::new(""),
+        without_secrets: true,
+        env_names: RefCell::default(),
+        files: Files::default(),
+    };
+    read(&Table::new(
+        &context,
+        section,
+        section.name.to_owned(),
+        None,
+        None,
+    ))
 }
 
 /// `in [django]`, for messages.

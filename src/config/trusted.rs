@@ -41,7 +41,7 @@ pub(super) fn read(table: &Table<'_>) -> Trusted {
         text => value::network(text).map(Entry::Network),
     };
     let mut trusted = Trusted::default();
-    for entry in table.list("trusted_proxies", Vec::new(), expected, entry) {
+    for entry in table.list("trusted_proxies", expected, entry) {
         match entry {
             Entry::Network(network) => trusted.networks.push(network),
             Entry::Unix => trusted.unix = true,

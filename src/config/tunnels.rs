@@ -1,36 +1,23 @@
 //! What of `[[route]]` is about answers that go on: `upgrades`, `recheck`, `recheck_grace`.
 
-use std::time::Duration;
-
 use super::{Recheck, item::Value, tree::Table};
 
-/// How soon a logout ends what is open.
-const EVERY: Duration = Duration::from_secs(30);
-
-/// Longer than a failover of the database takes. Ending all streams while it is away would bring all their clients
-/// back at once, to a gateway that must refuse them.
-const GRACE: Duration = Duration::from_secs(300);
-
-const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(86_400);
-
 /// `recheck` and `recheck_grace`.
-pub(super) fn read_recheck(table: &Table<'_>) -> Recheck {
-    let every = table.read("recheck", Some(EVERY), |value| match value.as_text() {
+pub(super) fn read_recheck(table: &Table<'_>) -> Option<Recheck> {
+    let every = table.read("recheck", |value| match value.as_text() {
         Some("off") => Some(None),
-        _ => value.duration(SHORTEST..=LONGEST).map(Some),
+        _ => value.duration().map(Some),
     });
-    Recheck {
-        every,
+    Some(Recheck {
+        every: every?,
         is_explicit: table.value("recheck").is_some(),
-        grace: table.duration("recheck_grace", GRACE, Duration::ZERO..=LONGEST),
-    }
+        grace: table.duration("recheck_grace"),
+    })
 }
 
 /// `upgrades`: the protocols for which a request of a route may leave HTTP, lower-case.
 pub(super) fn read_upgrades(table: &Table<'_>) -> Vec<String> {
-    let websocket = || vec!["websocket".to_owned()];
-    table.read("upgrades", websocket(), |value| {
+    let upgrades = table.read("upgrades", |value| {
         let items = value.texts("a list of protocols such as [\"websocket\"]")?;
         let mut protocols = Vec::new();
         for item in items {
@@ -43,7 +30,8 @@ pub(super) fn read_upgrades(table: &Table<'_>) -> Vec<String> {
             protocols.push(protocol);
         }
         Some(protocols)
-    })
+    });
+    upgrades.unwrap_or_default()
 }
 
 fn read_protocol(item: &Value<'_>) -> Option<String> {

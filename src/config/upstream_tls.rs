@@ -11,7 +11,7 @@ use tokio_rustls::rustls::{
 
 use super::{
     item::Value,
-    keys, pem,
+    pem,
     transport::{Protocol, Server, ServerAddress},
     tree::Table,
     value::Refused,
@@ -55,7 +55,7 @@ pub(super) fn read(table: &Table<'_>, protocol: Protocol, servers: &[Server]) ->
         value.wrong("a table", Some(meant.to_owned()));
         return None;
     }
-    let tls = value.table(&keys::UPSTREAM_TLS, None)?;
+    let tls = value.table(None)?;
     let mut made_from = Sha256::new();
     let name = tls.value("name").and_then(|value| {
         let name = value.parse("a name such as \"orders.example\"", |text| {

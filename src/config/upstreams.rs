@@ -1,11 +1,8 @@
 //! `[upstream.X]`: the services behind the gateway.
 
-use std::time::Duration;
-
 use super::{
     Algorithm, Key, Secret, Timeouts, Upstream,
     item::Value,
-    keys,
     load::read_own_timeouts,
     secrets::{self, Found},
     signing::OwnKeys,
@@ -28,10 +25,10 @@ pub(super) struct Entry<'a> {
 /// Every `[upstream.X]`, in the order of the file. No two may share a secret, nor have one of `own_keys`.
 pub(super) fn read<'a>(top: &Table<'a>, timeouts: &Timeouts, own_keys: &OwnKeys) -> Vec<Entry<'a>> {
     let mut taken: Vec<(String, Found)> = Vec::new();
-    let tables = top.named_tables("upstream", &keys::UPSTREAM);
+    let tables = top.named_tables("upstream");
     tables
         .into_iter()
-        .map(|(name, table)| read_one(name, table, timeouts, own_keys, &mut taken))
+        .filter_map(|(name, table)| read_one(name, table, timeouts, own_keys, &mut taken))
         .collect()
 }
 
@@ -41,49 +38,46 @@ fn read_one<'a>(
     timeouts: &Timeouts,
     own_keys: &OwnKeys,
     taken: &mut Vec<(String, Found)>,
-) -> Entry<'a> {
+) -> Option<Entry<'a>> {
     if let Err(refused) = value::name(name) {
         table.problem(refused.why, refused.suggestion);
     }
     let servers = transport::read_servers(&table);
-    let protocol = transport::read_protocol(&table);
-    let algorithm = read_algorithm(&table, own_keys);
+    let protocol = transport::read_protocol(&table)?;
+    let algorithm = read_algorithm(&table, own_keys)?;
     let upstream = Upstream {
         name: name.to_owned(),
-        balance: transport::read_balance(&table),
+        balance: transport::read_balance(&table)?,
         protocol,
         tls: upstream_tls::read(&table, protocol, &servers),
         health: transport::read_health(&table),
-        resolve_every: transport::read_resolve_every(&table),
+        resolve_every: table.duration("resolve_every"),
         servers,
-        django: table.flag("django", false),
+        django: table.flag("django"),
         algorithm,
         keys: read_keys(name, &table, own_keys, taken),
-        own_host: table.choice("host", false, &[("client", false), ("upstream", true)]),
-        // uWSGI's whole request head is 4096 bytes by default; a token without a session is about 500.
-        max_header_bytes: table.count("max_header_bytes", 4096, 1024..=1024 * 1024),
-        token_ttl: table.read("token_ttl", Duration::from_secs(60), |value| {
-            value.seconds(Duration::from_secs(5)..=Duration::from_secs(3600))
-        }),
+        own_host: table.choice("host", &[("client", false), ("upstream", true)])?,
+        max_header_bytes: table.count("max_header_bytes"),
+        token_ttl: table.duration("token_ttl"),
         timeouts: read_own_timeouts(&table, timeouts),
     };
     let has_keys = algorithm == Algorithm::EdDsa
         || table
             .value("keys")
             .is_some_and(|value| !value.is_empty_list());
-    Entry {
+    Some(Entry {
         upstream,
         table,
         has_keys,
-    }
+    })
 }
 
 /// Which key signs: one of the upstream's own, or the gateway's.
-fn read_algorithm(table: &Table<'_>, own_keys: &OwnKeys) -> Algorithm {
+fn read_algorithm(table: &Table<'_>, own_keys: &OwnKeys) -> Option<Algorithm> {
     let algorithms = [("HS256", Algorithm::Hs256), ("EdDSA", Algorithm::EdDsa)];
-    let algorithm = table.choice("algorithm", Algorithm::Hs256, &algorithms);
+    let algorithm = table.choice("algorithm", &algorithms)?;
     if algorithm == Algorithm::Hs256 {
-        return algorithm;
+        return Some(algorithm);
     }
     if !own_keys.can_sign
         && let Some(value) = table.value("algorithm")
@@ -99,7 +93,7 @@ fn read_algorithm(table: &Table<'_>, own_keys: &OwnKeys) -> Algorithm {
         let why = "with algorithm = \"EdDSA\" the signing key of [gateway] signs, and an upstream has none";
         value.problem(why, Some("leave out one of the two".to_owned()));
     }
-    algorithm
+    Some(algorithm)
 }
 
 fn read_keys(
@@ -112,11 +106,11 @@ fn read_keys(
     let example = "a list such as [{ kid = \"orders-2026\", secret = { env = \"ORDERS_KEY\" } }]";
     let items = table.value("keys").and_then(|value| value.items(example));
     for item in items.into_iter().flatten() {
-        let Some(entry) = item.table(&keys::KEY, None) else {
+        let Some(entry) = item.table(None) else {
             continue;
         };
-        let kid_value = entry.required("kid", "kid = \"orders-2026\"");
-        let secret_value = entry.required("secret", "secret = { env = \"ORDERS_KEY\" }");
+        let kid_value = entry.required("kid");
+        let secret_value = entry.required("secret");
         let kid = kid_value
             .as_ref()
             .and_then(|value| value.parse("text", value::name));

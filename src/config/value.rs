@@ -47,14 +47,17 @@ impl Refused {
 /// Whether a text is one of these, or why not.
 pub(super) type Parsed<T> = Result<T, Refused>;
 
-const DURATION_UNITS: [(&str, u64); 5] = [
+/// Units of time, in milliseconds.
+pub(super) const DURATION_UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
     ("h", 3_600_000),
     ("m", 60_000),
     ("s", 1000),
     ("ms", 1),
 ];
-const SIZE_UNITS: [(&str, u64); 4] = [("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
+/// Units of bytes.
+pub(super) const SIZE_UNITS: [(&str, u64); 4] =
+    [("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
 
 /// `"250ms"`, `"30s"`, `"5m"`, `"1h"`, `"14d"`: a whole number and a unit.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {

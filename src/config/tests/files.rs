@@ -117,51 +117,58 @@ fn the_checked_in_file_is_good() {
     assert!(loaded.config.routes.len() >= 2);
 }
 
+/// The text of a file of this repository.
+fn checked_in(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
 #[test]
-fn every_key_is_documented() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
-    let text = fs::read_to_string(path).expect("docs/configuration.md");
-    let section = |heading: &str| {
-        let found = text
-            .split("\n## ")
-            .find(|section| section.lines().next() == Some(heading));
-        let found = found.unwrap_or_else(|| panic!("{heading} is missing"));
-        // What stands under a heading of its own lists no keys.
-        found.split("\n### ").next().unwrap_or_default()
-    };
-    let documented = |heading: &str| -> Vec<&str> {
-        let rows = section(heading)
-            .lines()
-            .filter_map(|line| line.strip_prefix("| `"));
-        rows.filter_map(|row| row.split('`').next()).collect()
-    };
-    assert_eq!(documented("The top of the file"), keys::TOP.keys[..4]);
-    for of in keys::ALL
-        .into_iter()
-        .filter(|section| section.name.starts_with('['))
-    {
-        let own: &[&str] = match of.name {
-            "[upstream.X]" => &[
-                "kid",
-                "secret",
-                "ca",
-                "certificate",
-                "key",
-                "name",
-                "path",
-                "host",
-                "every",
-                "timeout",
-                "fall",
-                "rise",
-                "status",
-            ],
-            "[gateway]" => &["kid", "private_key", "public_key"],
-            _ => &[],
+fn the_reference_has_every_key_as_the_program_reads_it() {
+    let text = checked_in("docs/configuration.md");
+    let written = reference(&text).unwrap_or_else(|why| panic!("{why}"));
+    let is_current = text == written;
+    assert!(
+        is_current,
+        "docs/configuration.md is out of date, write its tables anew: cargo run -- reference docs/configuration.md"
+    );
+    let marks: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("<!-- keys: ")?.strip_suffix(" -->"))
+        .flat_map(|names| names.split(", "))
+        .collect();
+    for section in keys::every() {
+        let name = match section.name {
+            "" => "the top",
+            name => name,
         };
-        assert_eq!(
-            documented(&format!("`{}`", of.name)),
-            [of.keys, own].concat()
-        );
+        assert!(marks.contains(&name), "{name} has no table");
     }
+}
+
+#[test]
+fn the_reference_has_every_field_of_the_access_log() {
+    let text = checked_in("docs/configuration.md");
+    let (_, fields) = text.split_once("### Its fields").expect("the fields");
+    let (fields, _) = fields.split_once("\n## ").expect("the next section");
+    let documented: Vec<&str> = fields
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" |").next())
+        .flat_map(|names| names.split(", "))
+        .map(|name| name.trim_matches('`'))
+        .collect();
+    let fields = keys::LOG.key("fields").expect("a key").kind.items().words();
+    for field in fields {
+        assert!(documented.contains(field), "{field}");
+    }
+    assert_eq!(documented.len(), fields.len());
+}
+
+#[test]
+fn the_checked_in_schema_is_the_one_of_the_program() {
+    let is_current = checked_in("docs/gateway.schema.json") == format!("{:#}\n", schema());
+    assert!(
+        is_current,
+        "docs/gateway.schema.json is out of date: cargo run -- schema > docs/gateway.schema.json"
+    );
 }
