@@ -75,7 +75,7 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
         gateway: gateway?,
         limits,
         timeouts,
-        log: log::read(top)?,
+        log: log::read(top),
         error_pages: pages::read(top),
         django: django?,
         upstreams: upstreams.into_iter().map(|entry| entry.upstream).collect(),

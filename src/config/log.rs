@@ -104,7 +104,7 @@ fn usual_fields() -> Vec<Field> {
 }
 
 /// Reads `[log]`.
-pub(super) fn read(top: &Table<'_>) -> Option<Log> {
+pub(super) fn read(top: &Table<'_>) -> Log {
     let table = top.table("log");
     let ways = [
         ("text", Access::Text),
@@ -123,10 +123,8 @@ pub(super) fn read(top: &Table<'_>) -> Option<Log> {
         }
         Some(fields)
     });
-    Some(Log {
-        access: table
-            .read("access", |value| value.choice(&ways))
-            .unwrap_or(Access::AsLog),
+    Log {
+        access: table.choice("access", &ways).unwrap_or(Access::AsLog),
         fields: fields.unwrap_or_else(usual_fields),
-    })
+    }
 }

@@ -4,6 +4,7 @@
 mod doctor;
 mod explain;
 mod session_show;
+mod surroundings;
 
 use std::{fs::File, io::Write as _, process::Command};
 

@@ -48,6 +48,7 @@ mod restart;
 mod roles;
 mod rolling;
 mod rotation;
+mod schema;
 mod secrets;
 mod status_page;
 mod support;

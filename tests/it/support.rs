@@ -17,6 +17,7 @@ pub mod process;
 pub mod python_upstream;
 pub mod rows;
 pub mod scene;
+pub mod schema;
 pub mod tls;
 pub mod token;
 pub mod upstream;

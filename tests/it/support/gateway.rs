@@ -12,7 +12,7 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tempfile::TempDir;
 
-use super::{Database, ISSUER, Process, SECRET_KEY, Served, eventually, token};
+use super::{Database, ISSUER, Process, SECRET_KEY, Served, eventually, schema, token};
 
 /// A running gateway.
 pub struct Gateway {
@@ -311,6 +311,10 @@ impl Setup {
 
     /// Starts the gateway and waits until it listens.
     pub fn start(&self) -> Gateway {
+        // Where the program takes it an editor has nothing to say.
+        if std::env::var_os("SG_TEST_CLIENTS").is_some() {
+            assert_eq!(schema::problem(&self.text()), None, "{}", self.text());
+        }
         let folder = tempfile::tempdir().unwrap();
         self.write(folder.path());
         let mut command = self.command("run");
