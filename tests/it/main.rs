@@ -50,6 +50,7 @@ mod rolling;
 mod rotation;
 mod schema;
 mod secrets;
+mod shop;
 mod status_page;
 mod support;
 mod tokens;
