@@ -81,3 +81,7 @@ pub use crate::{
     django::{Release, Settings, Verify},
     sessions::{Connect, CurrentUser, Error, Sessions, handle::Session},
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
