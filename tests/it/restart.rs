@@ -421,7 +421,10 @@ fn a_gateway_that_is_ended_and_still_has_work_is_not_followed() {
     // At the latest when the successor is ready, which takes it two seconds.
     let why = gateway.process.wait_for("no other process has taken over");
     assert!(why.contains("this one was asked to end meanwhile"), "{why}");
-    assert!(std::net::TcpStream::connect(gateway.address()).is_err());
+    eventually("nobody listens any more", || {
+        let connected = std::net::TcpStream::connect(gateway.address());
+        connected.is_err().then_some(())
+    });
     gate.open();
     assert_eq!(asked.answer("GET").text(), "done");
     assert_eq!(gateway.process.wait().code(), Some(0));
