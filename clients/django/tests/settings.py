@@ -62,5 +62,5 @@ USE_TZ = True
 LOGGING_CONFIG = None
 
 # Tables are made from the models as they are: those of these tests have no migrations.
-MIGRATION_MODULES = {name: None for name in ["auth", "contenttypes", "sessions"]}
+MIGRATION_MODULES = dict.fromkeys(["auth", "contenttypes", "sessions"])
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

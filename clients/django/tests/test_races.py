@@ -87,7 +87,7 @@ class RaceTest(SiteTest):
         arguments = [sys.executable, "-m", "tests.writer", key]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         writers = [
-            subprocess.Popen(arguments + [f"p{index}", "25"], env=environment, stdin=subprocess.PIPE)
+            subprocess.Popen([*arguments, f"p{index}", "25"], env=environment, stdin=subprocess.PIPE)
             for index in range(3)
         ]
         # They begin when all are there.

@@ -104,7 +104,7 @@ class SessionStore(db.SessionStore):
         # Without its cache it is the engine without a cache. What is in there ends soon, by itself.
         try:
             return method(*arguments)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (each cache has errors of its own)
             # The error's own text may name the key of the session.
             logger.warning("the cache of the sessions could not be %s: %s", what, type(error).__name__)
             return None

@@ -68,7 +68,7 @@ def check_sqlite(app_configs, **kwargs):
         return []
     try:
         alias = router.db_for_write(store.get_model_class())
-    except Exception:  # The model is not installed, of which Django complains.
+    except Exception:  # noqa: BLE001 (the model is not installed, of which Django complains)
         return []
     connection = connections[alias]
     mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode") or ""
@@ -93,5 +93,5 @@ def writes_json(serializer):
     sample = {"a": [1, "\u00e9", None, {"b": True}]}
     try:
         return json.loads(import_string(serializer)().dumps(sample).decode("latin-1")) == sample
-    except Exception:
+    except Exception:  # noqa: BLE001 (a serializer may raise anything)
         return False

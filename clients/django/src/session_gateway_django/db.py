@@ -4,6 +4,8 @@ Django saves all of a session as it was loaded, with what the request has change
 between is lost. Here a save locks the row, reads it, and adds only what this request has changed.
 """
 
+from contextlib import suppress
+
 from asgiref.sync import sync_to_async
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.backends import db
@@ -107,10 +109,8 @@ class SessionStore(db.SessionStore):
         if key is None:
             return
         # Where it is written: a replica may not have heard of the row, and then the session would live on.
-        try:
+        with suppress(self.model.DoesNotExist):
             self.model.objects.using(self._using(key)).get(session_key=key).delete()
-        except self.model.DoesNotExist:
-            pass
 
     # Django 5.1 and later have a second way through everything. Here there is one.
 
@@ -178,7 +178,7 @@ class SessionStore(db.SessionStore):
         # decode() makes an empty session of one that it cannot read.
         try:
             signing.loads(text, salt=self.key_salt, serializer=self.serializer)
-        except Exception:
+        except Exception:  # noqa: BLE001 (a serializer may raise anything)
             return None
         return data
 

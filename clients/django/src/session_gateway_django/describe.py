@@ -133,7 +133,7 @@ class Site:
 
     def sessions(self):
         """``release``, ``engine``, ``table``, ``salt``, ``verify`` and ``backends``."""
-        lines = [f"release = {text('%d.%d' % django.VERSION[:2])}", f"engine = {text(self.engine())}"]
+        lines = [f"release = {text('.'.join(map(str, django.VERSION[:2])))}", f"engine = {text(self.engine())}"]
         table = self.name(self.model._meta.db_table, "session table")
         if table != "django_session":
             lines.append(f"table = {text(table)}")
@@ -258,7 +258,7 @@ class Site:
             lines.append(f"table = {text(table)}")
         if key != "id":
             lines.append(f"key = {text(self.column(key))}")
-        if password != "password":
+        if password != "password":  # noqa: S105 (the name of a column)
             lines.append(f"password = {text(self.column(password))}")
         lines += self.condition(model, owner)
         lines += self.groups(model, table)
@@ -323,11 +323,11 @@ class Site:
         """LOGIN_URL as a path or https URL; None where it cannot be one."""
         try:
             url = resolve_url(settings.LOGIN_URL)
-        except Exception:
+        except Exception:  # noqa: BLE001 (whatever the site's own code raises)
             url = ""
-        if (url.startswith("/") and not url.startswith("//")) or url.startswith("https://"):
-            if not any(mark in url for mark in "?#"):
-                return url
+        is_path = url.startswith("/") and not url.startswith("//")
+        if (is_path or url.startswith("https://")) and not any(mark in url for mark in "?#"):
+            return url
         self.note("LOGIN_URL is no path and no https URL without a query: say login_url on the routes by hand.")
         return None
 

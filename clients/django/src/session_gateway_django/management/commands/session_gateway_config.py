@@ -18,7 +18,7 @@ class Command(BaseCommand):
         "Prints a gateway.toml for session-gateway from the project's settings. Secrets are named, never printed: "
         "what the gateway must find in its environment is said on standard error."
     )
-    requires_system_checks = []
+    requires_system_checks = ()
     requires_migrations_checks = False
 
     def add_arguments(self, parser):
@@ -48,7 +48,7 @@ class Command(BaseCommand):
                 with open(options["output"], "x", encoding="utf-8") as file:
                     file.write(toml)
             except OSError as error:
-                raise CommandError(f"{options['output']} was not written: {error.strerror}.")
+                raise CommandError(f"{options['output']} was not written: {error.strerror}.") from error
         else:
             self.stdout.write(toml, ending="")
         self.explain(site)
@@ -111,7 +111,7 @@ class Command(BaseCommand):
         if settings.USE_X_FORWARDED_HOST:
             site.note("USE_X_FORWARDED_HOST is not needed: the gateway leaves Host as the client sent it.")
         if hosts:
-            site.note(f"ALLOWED_HOSTS has {', '.join(hosts)}: a route with host = \"...\" is for that one only.")
+            site.note(f'ALLOWED_HOSTS has {", ".join(hosts)}: a route with host = "..." is for that one only.')
 
     def explain(self, site):
         """Says on standard error what the environment must hold."""
