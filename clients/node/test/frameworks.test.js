@@ -21,11 +21,11 @@ const CHANGES = {
   'POST /nothing': undefined,
   'POST /guarded/n': '{"if":"rev-1","set":{"n":1}}',
   'POST /redirect/n 5': '{"set":{"n":5}}',
-  'POST /stream/n': '{"set":{"n":"assigned"}}',
+  'POST /stream/n 5': '{"set":{"n":5}}',
   'POST /late/n': undefined,
-  'POST /fail/n': undefined,
+  'POST /fail/n 5': undefined,
   'POST /large/n': undefined,
-  'POST /mixed/n': undefined,
+  'POST /mixed/n 5': undefined,
   'POST /set/_auth_user_id "1"': undefined,
   'POST /missing/n': undefined,
   'GET /session': undefined,
@@ -35,17 +35,17 @@ const CHANGES = {
 const ANSWERS = {
   'POST /set/n 5': '{"session":{"cart":[1],"lang":"fr","n":5}}',
   'POST /flush': '{"session":{}}',
-  'POST /stream/n': 'onetwothree',
+  'POST /stream/n 5': 'onetwothree',
   'POST /late/n': 'start;refused',
   'POST /large/n': '{"code":"x-session-set"}',
-  'POST /mixed/n': '{"code":"x-session-set"}',
+  'POST /mixed/n 5': '{"code":"x-session-set"}',
 };
 
 const STATUS = {
   'POST /redirect/n 5': 303,
-  'POST /fail/n': 500,
+  'POST /fail/n 5': 500,
   'POST /large/n': 500,
-  'POST /mixed/n': 500,
+  'POST /mixed/n 5': 500,
   'POST /set/_auth_user_id "1"': 500,
   'POST /missing/n': 404,
 };

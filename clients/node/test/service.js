@@ -92,8 +92,8 @@ async function* lateChunks(session, key) {
   }
 }
 
-const assign = (session, key) => {
-  session.data[key] = 'assigned';
+const assign = (session, key, body) => {
+  session.data[key] = JSON.parse(body);
 };
 
 async function plain() {
@@ -123,16 +123,16 @@ async function plain() {
     }
     if (act === 'late') return Readable.from(lateChunks(session, key)).pipe(res);
     if (act === 'stream') {
-      assign(session, key);
+      assign(session, key, body);
       return Readable.from(['one', 'two', 'three']).pipe(res);
     }
     if (act === 'mixed') {
-      assign(session, key);
+      assign(session, key, body);
       return res.writeHead(200, { 'X-Session-Set': '{}' }).end('mixed');
     }
     res.statusCode = 404;
     if (act === 'fail') {
-      assign(session, key);
+      assign(session, key, body);
       res.statusCode = 500;
     }
     res.end();
@@ -162,18 +162,18 @@ async function express(name) {
     res.redirect(303, '/session');
   });
   app.post('/stream/:key', (req, res) => {
-    assign(req.djangoSession, req.params.key);
+    assign(req.djangoSession, req.params.key, req.body);
     Readable.from(['one', 'two', 'three']).pipe(res);
   });
   app.post('/late/:key', (req, res) => {
     Readable.from(lateChunks(req.djangoSession, req.params.key)).pipe(res);
   });
   app.post('/fail/:key', (req) => {
-    assign(req.djangoSession, req.params.key);
+    assign(req.djangoSession, req.params.key, req.body);
     throw new Error('as the test wants it');
   });
   app.post('/mixed/:key', (req, res) => {
-    assign(req.djangoSession, req.params.key);
+    assign(req.djangoSession, req.params.key, req.body);
     res.set('X-Session-Set', '{}').send('mixed');
   });
   const change = async (req, res, next) => {
@@ -206,18 +206,18 @@ async function fastify(name) {
     return reply.code(303).redirect('/session');
   });
   app.post('/stream/:key', async (request, reply) => {
-    assign(request.djangoSession, request.params.key);
+    assign(request.djangoSession, request.params.key, request.body);
     return reply.send(Readable.from(['one', 'two', 'three']));
   });
   app.post('/late/:key', async (request, reply) => {
     return reply.send(Readable.from(lateChunks(request.djangoSession, request.params.key)));
   });
   app.post('/fail/:key', async (request) => {
-    assign(request.djangoSession, request.params.key);
+    assign(request.djangoSession, request.params.key, request.body);
     throw new Error('as the test wants it');
   });
   app.post('/mixed/:key', async (request, reply) => {
-    assign(request.djangoSession, request.params.key);
+    assign(request.djangoSession, request.params.key, request.body);
     return reply.header('X-Session-Set', '{}').send('mixed');
   });
   const change = async (request, reply) => {
