@@ -64,13 +64,7 @@ pub fn authorize(
         return Ok(());
     }
     if !route.allow_cross_site {
-        check_site(
-            parts,
-            admitted,
-            trusted_origins,
-            preflight,
-            resolution.had_cookie,
-        )?;
+        check_site(parts, admitted, trusted_origins, preflight)?;
     }
     if preflight {
         return Ok(());
@@ -123,19 +117,19 @@ pub fn is_enough(require: Require, groups: &[String], known: &Known) -> bool {
     }
 }
 
-/// The guard: a request that bears a session cookie and may change something must come from the site's own
-/// pages, or from one of the trusted origins (as Go's `http.CrossOriginProtection`). A WebSocket handshake is a
-/// GET, but what it opens may change anything, and no browser applies CORS to it.
+/// The guard: a request that may change something must come from the site's own pages, or from one of the trusted
+/// origins (as Go's `http.CrossOriginProtection`). Also one without a session cookie: across sites `SameSite` keeps the
+/// cookie back, and the new session that a service makes then would take the place of the visitor's. A WebSocket
+/// handshake is a GET, but what it opens may change anything, and no browser applies CORS to it.
 fn check_site(
     parts: &Parts,
     admitted: &Admitted,
     trusted_origins: &[String],
     preflight: bool,
-    had_cookie: bool,
 ) -> Result<(), Refusal> {
     let safe =
         matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) && !admitted.upgrade;
-    if !preflight && (!had_cookie || safe) {
+    if !preflight && safe {
         return Ok(());
     }
     let headers = &parts.headers;

@@ -102,10 +102,14 @@ fn only_page_loads_are_sent_to_the_login_page() {
                 is_401(&answer, &format!("{method} {path} {who}"));
             }
         }
-        // A login page cannot give back what was posted.
+        // A login page cannot give back what was posted. (Another site's page may not even ask.)
         for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
             for (who, lines) in PAGE_LOADS.iter().chain(&OTHERS) {
-                let answer = with(scene.gateway.ask(method, path), lines).body("").send();
+                let own = lines.iter().filter(|line| !line.ends_with("cross-site"));
+                let lines: Vec<_> = own.copied().collect();
+                let answer = with(scene.gateway.ask(method, path), &lines)
+                    .body("")
+                    .send();
                 is_401(&answer, &format!("{method} {path} {who}"));
             }
         }

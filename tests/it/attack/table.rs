@@ -711,6 +711,6 @@ fn cross_site_rows(table: &mut Table) {
     table.row(
         "a cross-site POST without a cookie",
         wire(&lines, ""),
-        user(None),
+        refused(),
     );
 }
