@@ -105,7 +105,7 @@ fn edge_26_what_grpc_says_at_the_end_goes_through_and_nothing_that_is_the_gatewa
 fn edge_5_reserved_trailers_of_http1_go_nowhere() {
     let app = Upstream::with(|_| {
         Reply::raw(
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\
              Trailer: X-Kept, X-Session-Set, Set-Cookie, X_Session\r\n\r\n2\r\nok\r\n0\r\n\
              X-Kept: yes\r\nX-Session-Set: {\"set\":{\"a\":1}}\r\nSet-Cookie: sessionid=forged\r\n\
              X_Session: forged\r\n\r\n",
