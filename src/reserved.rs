@@ -1,4 +1,5 @@
-//! The header names that belong to the contract between gateway and upstream, in every spelling.
+//! Header names that not everybody may use, in every spelling: those of the contract between gateway and upstream, and
+//! those of proxies.
 
 use http::HeaderName;
 
@@ -8,6 +9,45 @@ pub const X_SESSION: &str = "x-session";
 pub const X_SESSION_SET: &str = "x-session-set";
 /// The response header that marks the gateway's own answers.
 pub const X_GATEWAY_ERROR: &str = "x-gateway-error";
+
+/// With these a proxy tells who asks, and by what scheme. Whoever is trusted is believed them.
+pub const X_FORWARDED_FOR: &str = "x-forwarded-for";
+/// See [`X_FORWARDED_FOR`].
+pub const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+
+/// All names that begin so are a proxy's, in any spelling.
+pub const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// More names with which a proxy tells a server who asks and for what; from anybody else they are lies. Some make
+/// a framework serve another path than the one that was routed, take the request for an encrypted one, or believe
+/// a user name.
+pub const TOLD_BY_PROXIES: [&str; 18] = [
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "client-ip",
+    "remote-addr",
+    "remote-user",
+    "x-remote-user",
+    "x-scheme",
+    "x-url-scheme",
+    "front-end-https",
+    "x-original-url",
+    "x-original-host",
+    "x-original-uri",
+    "x-rewrite-url",
+    "script-name",
+];
+
+/// Whether this is a field with which proxies tell who asks and for what.
+pub fn is_told_by_proxies(name: &str) -> bool {
+    let start = name.get(..FORWARDED_PREFIX.len());
+    start.is_some_and(|start| folds_to(start, FORWARDED_PREFIX))
+        || TOLD_BY_PROXIES.iter().any(|told| folds_to(name, told))
+}
 
 /// The names that only this gateway may set in a request: ours, and those of its plain headers.
 #[derive(Clone, Debug, Default)]

@@ -310,6 +310,7 @@ jwks = "/keys.json"
 [gateway]
 issuer = "https://shop.example"
 trusted_proxies = ["unix", "10.0.0.0/8", "192.0.2.1", "fd00::/8"]
+trusted_fields = ["X-Forwarded-Host", "x-real-ip"]
 trusted_origins = ["https://Shop.example:443", "http://localhost:3000"]
 signing = { kid = "g1", private_key = { env = "SIGNING_KEY" } }
 published = [{ kid = "g0", public_key = "Ln67-A8TOKZ6-NmsY9jbFGICMYS6KO1iuzRzNtnrVLw" }]
@@ -441,6 +442,8 @@ writable = []
         "192.0.2.1/32"
     );
     assert!(config.gateway.trusted_proxies.unix);
+    let fields = &config.gateway.trusted_proxies.fields;
+    assert_eq!(fields, &["x-forwarded-host", "x-real-ip"]);
     assert_eq!(config.listeners[0].redirect_to_https, Some(443));
     assert!(config.listeners[1].tls.is_some() && config.listeners[1].proxy_protocol);
     assert_eq!(config.limits.connections_per_address, Some(20));

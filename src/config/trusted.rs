@@ -1,10 +1,15 @@
-//! `trusted_proxies`: whose word counts on who the client is.
+//! `trusted_proxies`: whose word counts on who the client is; `trusted_fields`: what else they may say.
 
 use std::net::IpAddr;
 
+use http::HeaderName;
 use ipnet::IpNet;
 
-use super::{tree::Table, value};
+use super::{
+    tree::Table,
+    value::{self, Parsed, Refused},
+};
+use crate::reserved::is_told_by_proxies;
 
 /// How the list names the peers of Unix sockets.
 const UNIX: &str = "unix";
@@ -16,6 +21,8 @@ pub struct Trusted {
     pub networks: Vec<IpNet>,
     /// Whoever connects to a Unix socket.
     pub unix: bool,
+    /// `trusted_fields`: what they tell services beyond client and scheme.
+    pub fields: Vec<HeaderName>,
 }
 
 impl Trusted {
@@ -40,7 +47,11 @@ pub(super) fn read(table: &Table<'_>) -> Trusted {
         UNIX => Ok(Entry::Unix),
         text => value::network(text).map(Entry::Network),
     };
-    let mut trusted = Trusted::default();
+    let fields = "a list of names such as [\"X-Real-IP\"]";
+    let mut trusted = Trusted {
+        fields: table.list("trusted_fields", fields, field),
+        ..Trusted::default()
+    };
     for entry in table.list("trusted_proxies", expected, entry) {
         match entry {
             Entry::Network(network) => trusted.networks.push(network),
@@ -50,10 +61,34 @@ pub(super) fn read(table: &Table<'_>) -> Trusted {
     if let Some(value) = table.value("trusted_proxies")
         && is_everyone(&trusted.networks)
     {
-        let why = "this is every address: anybody could claim any client address, scheme and host";
+        let why = "this is every address: anybody could claim any client address and scheme";
         value.problem(why, Some("list the proxies before the gateway".to_owned()));
     }
+    if let Some(value) = table.value("trusted_fields")
+        && trusted.networks.is_empty()
+        && !trusted.unix
+        && !trusted.fields.is_empty()
+    {
+        let why = "nobody is trusted to say these";
+        value.problem(
+            why,
+            Some("list the proxies in \"trusted_proxies\"".to_owned()),
+        );
+    }
     trusted
+}
+
+/// One of `trusted_fields`.
+fn field(text: &str) -> Parsed<HeaderName> {
+    let name = HeaderName::try_from(text).ok();
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    let name = name
+        .filter(|name| is_told_by_proxies(name.as_str()) && name.as_str().chars().all(is_plain));
+    name.ok_or_else(|| {
+        Refused::new(format!(
+            "{text:?} is not a field that only proxies may set, such as \"X-Forwarded-Host\" or \"X-Real-IP\""
+        ))
+    })
 }
 
 /// Whether the networks are, together, all of IPv4 (also as IPv6) or all of IPv6.
@@ -78,7 +113,7 @@ mod tests {
     fn a_unix_socket_is_trusted_only_by_name() {
         let mut trusted = Trusted {
             networks: vec!["127.0.0.0/8".parse().unwrap()],
-            unix: false,
+            ..Trusted::default()
         };
         assert!(!trusted.contains(None));
         assert!(trusted.contains(Some("::ffff:127.0.0.1".parse().unwrap())));

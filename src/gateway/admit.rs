@@ -7,9 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request::Parts, uri::Authority};
 
-use self::forwarding::{
-    client_of, is_told_by_proxies, scrub_forwarding, spelling, spelt, tell_forwarding,
-};
+use self::forwarding::{client_of, scrub_forwarding, spelling, spelt, tell_forwarding};
 use super::{
     alarm::Alarm,
     fields::{is_chunked, scrub, strip_hop_by_hop},
@@ -21,7 +19,7 @@ use crate::{
     config::{Names, Trusted},
     error::Code,
     path::Canonical,
-    reserved::Reserved,
+    reserved::{Reserved, is_told_by_proxies},
     telemetry::metrics::{Counters, Scrubbed},
 };
 
@@ -151,11 +149,13 @@ pub fn admit(
         check_certificate(peer.certificate.as_deref(), &host)?;
     }
     if seen.has(Name::Doubtful) {
-        for name in scrub_forwarding(&mut parts.headers, trust) {
-            scrubbed.count(match spelling(&name) {
-                Scrubbed::Reserved => Scrubbed::Forwarding,
-                other => other,
-            });
+        for name in scrub_forwarding(&mut parts.headers, trust.then_some(trusted)) {
+            match spelling(&name) {
+                // A front says more than services are to hear.
+                Scrubbed::Reserved if trust => {}
+                Scrubbed::Reserved => scrubbed.count(Scrubbed::Forwarding),
+                other => scrubbed.count(other),
+            }
         }
     }
     let client = if trust {

@@ -55,6 +55,13 @@ pub(super) static NETWORK: Form = Form {
     bad: &["all", "10.0.0.0/", "10.0.0.0-10.0.0.9", ""],
 };
 
+pub(super) static PROXY_FIELD: Form = Form {
+    called: "name of a field that only proxies may set",
+    pattern: r"^[A-Za-z0-9-]+$",
+    good: &["X-Forwarded-Host", "x-real-ip", "CF-Connecting-IP"],
+    bad: &["", "X_Real_IP", "X-Real-IP:", "X Real IP"],
+};
+
 pub(super) static ORIGIN: Form = Form {
     called: "origin, `https://host[:port]`",
     pattern: r"^[Hh][Tt][Tt][Pp][Ss]?://[A-Za-z0-9._:\[\]-]+$",

@@ -23,8 +23,22 @@ pub(in crate::config) static GATEWAY: Section = Section {
                 unique: true,
             }),
             otherwise: Otherwise::Is("[]"),
-            about: "peers whose `X-Forwarded-*` are believed. Nobody by default; lists that come to all addresses are \
-                    refused, because then every client could claim any address, scheme and host",
+            about: "peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Nobody by default; lists that \
+                    come to all addresses are refused, because then every client could claim any address and scheme",
+        },
+        Key {
+            name: "trusted_fields",
+            kind: Kind::List(&List {
+                of: Kind::Text(&forms::PROXY_FIELD),
+                called: "names of header fields",
+                least: 0,
+                most: None,
+                unique: true,
+            }),
+            otherwise: Otherwise::Is("[]"),
+            about: "what else services hear from `trusted_proxies`, such as `[\"X-Forwarded-Host\", \"X-Real-IP\"]`. All \
+                    other fields with which proxies say who asks and for what are removed from everybody, because most \
+                    fronts pass on what clients write there: list only what the front sets or removes itself",
         },
         Key {
             name: "trusted_origins",
@@ -36,7 +50,7 @@ pub(in crate::config) static GATEWAY: Section = Section {
                 unique: true,
             }),
             otherwise: Otherwise::Is("[]"),
-            about: "other sites whose pages may send requests with the session cookie past the cross-site guard",
+            about: "other sites whose pages may send requests past the cross-site guard",
         },
         Key {
             name: "signing",

@@ -148,7 +148,7 @@ pub(in crate::config) static ROUTE: Section = Section {
             name: "cross_site",
             kind: Kind::Choice(&["refuse", "allow"]),
             otherwise: Otherwise::Is("\"refuse\""),
-            about: "requests with the session cookie that another site's page sent, WebSocket handshakes among them: \
+            about: "requests other than GET, HEAD and OPTIONS that another site's page sent, and WebSocket handshakes: \
                     [the table](security.md#what-browsers-send)",
         },
         Key {

@@ -110,6 +110,7 @@ fn set(file: &mut Value, section: &Section, key: &str, value: Value) {
     let table = at(file, section, &way(section));
     let mut put = |key: &str, value: Value| table.insert(key.to_owned(), value);
     match (section.name, key) {
+        ("[gateway]", "trusted_fields") => drop(put("trusted_proxies", vec!["unix"].into())),
         ("[upstream.X]", "weights") => {
             let servers = (1..=many.unwrap_or(1)).map(|port| format!("127.0.0.1:{port}").into());
             put("servers", Value::Array(servers.collect()));

@@ -13,40 +13,13 @@ use super::{
 };
 use crate::{
     config::Trusted,
-    reserved::{self, folds_to},
+    reserved::{self, FORWARDED_PREFIX, TOLD_BY_PROXIES, folds_to, is_told_by_proxies},
     telemetry::metrics::Scrubbed,
 };
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static(reserved::X_FORWARDED_FOR);
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-
-/// All names that begin so are a proxy's, in any spelling.
-const FORWARDED_PREFIX: &str = "x-forwarded-";
-
-/// More names with which a proxy tells a server who asks and for what; from anybody else they are lies. Some make
-/// a framework serve another path than the one that was routed, take the request for an encrypted one, or believe
-/// a user name.
-const TOLD_BY_PROXIES: [&str; 18] = [
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "fastly-client-ip",
-    "client-ip",
-    "remote-addr",
-    "remote-user",
-    "x-remote-user",
-    "x-scheme",
-    "x-url-scheme",
-    "front-end-https",
-    "x-original-url",
-    "x-original-host",
-    "x-original-uri",
-    "x-rewrite-url",
-    "script-name",
-];
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static(reserved::X_FORWARDED_PROTO);
 
 /// Names that pass in their own spelling only: a server that folds names would take another spelling for them.
 /// `Proxy` becomes the variable HTTP_PROXY there (CVE-2016-5385), and `Forwarded` is not kept up by this gateway.
@@ -107,31 +80,23 @@ pub fn is_doubtful(name: &str) -> bool {
         || matches!(name.as_bytes(), [b'x', _, b'f', b'o', ..] if name.len() >= FORWARDED_PREFIX.len())
 }
 
-/// Removes what only proxies may say, where the peer is none that is trusted, and every other spelling of it. Gives the
+/// Removes what only proxies may say, and every other spelling of it. What a proxy that is `trusted` says of client and
+/// scheme stays, and what it is trusted with beyond: it may pass on what its own client has written elsewhere. Gives the
 /// names.
-pub fn scrub_forwarding(headers: &mut HeaderMap, trust: bool) -> Vec<HeaderName> {
+pub fn scrub_forwarding(headers: &mut HeaderMap, trusted: Option<&Trusted>) -> Vec<HeaderName> {
     scrub(headers, |name| {
-        if let Some(start) = name.get(..FORWARDED_PREFIX.len())
-            && folds_to(start, FORWARDED_PREFIX)
-        {
-            return !trust
-                || name.contains(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
-        }
-        if let Some(told) = TOLD_BY_PROXIES.iter().find(|told| folds_to(name, told)) {
-            return !trust || name != *told;
+        if is_told_by_proxies(name) {
+            let is_believed = |trusted: &Trusted| {
+                [reserved::X_FORWARDED_FOR, reserved::X_FORWARDED_PROTO].contains(&name)
+                    || trusted.fields.iter().any(|field| field == name)
+            };
+            return !trusted.is_some_and(is_believed);
         }
         NEVER_PASSED.iter().any(|told| folds_to(name, told))
             || NEVER_FOLDED
                 .iter()
                 .any(|own| name != *own && folds_to(name, own))
     })
-}
-
-/// Whether this is a field with which proxies tell who asks and for what.
-pub fn is_told_by_proxies(name: &str) -> bool {
-    let start = name.get(..FORWARDED_PREFIX.len());
-    start.is_some_and(|start| folds_to(start, FORWARDED_PREFIX))
-        || TOLD_BY_PROXIES.iter().any(|told| folds_to(name, told))
 }
 
 /// The entries of a list, from the left; `None` is one that is not text. A client can have written any of them but the

@@ -2,6 +2,7 @@
 
 use crate::{
     access::with,
+    metrics::metrics,
     support::{Database, Gateway, Served as _, Upstream},
 };
 
@@ -44,7 +45,7 @@ fn only_trusted_proxies_are_believed() {
                 "X-Forwarded-Proto: https",
                 "X-Forwarded-Host: front.test",
             ],
-            ["198.51.100.1, 127.0.0.1", "https", "front.test"],
+            ["198.51.100.1, 127.0.0.1", "https", "shop.test"],
         ),
         (
             "['127.0.0.1']",
@@ -110,12 +111,79 @@ fn only_trusted_proxies_are_believed() {
     }
 }
 
+/// Most fronts pass on what their clients write where they know nothing of it.
+#[test]
+fn trusted_proxies_tell_services_what_they_are_trusted_with_and_no_more() {
+    let database = Database::sqlite();
+    let app = Upstream::start();
+    let said = [
+        "X-Forwarded-Host: front.test",
+        "X-Forwarded-Port: 8443",
+        "X-Forwarded-Prefix: /front",
+        "X-Real-IP: 6.6.6.6",
+        "X_Real_IP: 6.6.6.6",
+        "CF-Connecting-IP: 6.6.6.6",
+        "Remote-User: root",
+        "X-Original-URL: /admin/",
+    ];
+    let scene = |lines: &str| {
+        let lines = format!("trusted_proxies = ['127.0.0.1']\n{lines}");
+        let gateway = Gateway::before(&database, &app).line("gateway", &lines);
+        let gateway = gateway.start();
+        with(gateway.get("/"), &said).send().is_upstreams(200);
+        (gateway, app.last())
+    };
+    let told = |names: &[&str]| {
+        let (gateway, seen) = scene(&format!("trusted_fields = {names:?}"));
+        // A front says more than services hear, all the time. Another spelling is an attempt.
+        let counted = metrics(&gateway);
+        assert_eq!(counted["scrubbed_fields_total{reason=\"forwarding\"}"], 0.0);
+        assert_eq!(counted["scrubbed_fields_total{reason=\"alias\"}"], 1.0);
+        let told = said.map(|line| line.split(": ").next().unwrap());
+        let mut came: Vec<String> = told
+            .into_iter()
+            .filter_map(|name| Some(format!("{name}: {}", seen.field(name)?)))
+            .collect();
+        came.retain(|line| line != "X-Forwarded-Host: shop.test");
+        came
+    };
+    assert_eq!(told(&[]), [""; 0]);
+    assert_eq!(
+        told(&["x-forwarded-host"]),
+        ["X-Forwarded-Host: front.test"]
+    );
+    assert_eq!(
+        told(&["X-Real-IP", "CF-Connecting-IP", "X-Forwarded-Prefix"]),
+        [
+            "X-Forwarded-Prefix: /front",
+            "X-Real-IP: 6.6.6.6",
+            "CF-Connecting-IP: 6.6.6.6"
+        ]
+    );
+    // Two values are no word.
+    let gateway = Gateway::before(&database, &app).line(
+        "gateway",
+        "trusted_proxies = ['127.0.0.1']\ntrusted_fields = ['X-Forwarded-Host']",
+    );
+    let gateway = gateway.start();
+    let two = [
+        "X-Forwarded-Host: front.test",
+        "X-Forwarded-Host: evil.test",
+    ];
+    with(gateway.get("/"), &two).send().is_upstreams(200);
+    assert_eq!(app.last().all("x-forwarded-host"), ["shop.test"]);
+}
+
 #[test]
 fn a_proxy_never_says_which_route_it_is() {
     let database = Database::sqlite();
     let app = Upstream::start();
     let members = "path = '/members/'\nupstream = 'app'\nrequire = 'login'";
-    for trusted in ["[]", "['127.0.0.1']"] {
+    for trusted in [
+        "[]",
+        "['127.0.0.1']",
+        "['127.0.0.1']\ntrusted_fields = ['X-Forwarded-Host', 'X-Original-URL', 'X-Rewrite-URL']",
+    ] {
         let gateway = Gateway::before(&database, &app)
             .line("gateway", &format!("trusted_proxies = {trusted}"))
             .route(members)
