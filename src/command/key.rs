@@ -38,6 +38,9 @@ pub struct New {
     /// What the key signs with.
     #[arg(long, value_enum, default_value_t, ignore_case = true)]
     algorithm: Algorithm,
+    /// What the tokens call the key, instead of the upstream's name and the month.
+    #[arg(long, value_name = "NAME")]
+    kid: Option<String>,
     /// Write the secret to this new file, which nobody else may read, instead of printing it.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -118,13 +121,24 @@ impl Key {
                 );
             }
         };
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        if name.is_empty() || name.len() > 48 || !name.bytes().all(is_plain) {
+        let is_name = |text: &str, most: usize| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+            (1..=most).contains(&text.len()) && text.bytes().all(is_plain)
+        };
+        if !is_name(name, 48) {
             return Err(format!(
                 "{name:?} is not the name of an upstream: letters, digits, -, _ and ."
             ));
         }
-        let kid = format!("{name}-{}", now.format("%Y-%m"));
+        let kid = match &arguments.kid {
+            Some(kid) if is_name(kid, 64) => kid.clone(),
+            Some(kid) => {
+                return Err(format!(
+                    "--kid {kid:?} is not 1 to 64 letters, digits, -, _ and ."
+                ));
+            }
+            None => format!("{name}-{}", now.format("%Y-%m")),
+        };
         let place = match &arguments.out {
             None => Place::Env(variable(&kid)),
             Some(path) => {
@@ -238,7 +252,7 @@ impl Key {
         }
         writeln!(
             talk,
-            "A kid is used once: if you have a {} already, write another one into the line.",
+            "A kid is used once: if you have a {} already, name another one by --kid.",
             self.kid
         )
     }
@@ -274,6 +288,7 @@ mod tests {
         let arguments = New {
             upstream: upstream.map(str::to_owned),
             algorithm,
+            kid: None,
             out: out.map(Path::to_owned),
         };
         let now = DateTime::from_timestamp(1_795_000_000, 0).expect("a time");
@@ -384,6 +399,29 @@ mod tests {
                 refused(Some(name), Algorithm::Hs256).contains("not the name"),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn a_key_is_called_what_its_owner_says() {
+        let of = |algorithm, upstream: Option<&str>, kid: &str| {
+            let arguments = New {
+                upstream: upstream.map(str::to_owned),
+                algorithm,
+                kid: Some(kid.to_owned()),
+                out: None,
+            };
+            Key::new(&arguments, [7; 32], DateTime::UNIX_EPOCH)
+        };
+        let (lines, _) = printed(&of(Algorithm::Hs256, Some("orders"), "orders-1").expect("a key"));
+        let key = &parsed("", &lines[1], &lines[0]).upstreams[0].keys[0];
+        assert_eq!(key.kid, "orders-1");
+        let (lines, _) = printed(&of(Algorithm::EdDsa, None, "g.2").expect("a key"));
+        let config = parsed(&lines[1], "algorithm = \"EdDSA\"", &lines[0]);
+        assert_eq!(config.gateway.signing.expect("a key").kid, "g.2");
+        for kid in ["", "a b", "a\"", "é", &"a".repeat(65)] {
+            let refused = of(Algorithm::Hs256, Some("orders"), kid).err();
+            assert!(refused.expect("refused").contains("--kid"), "{kid}");
         }
     }
 

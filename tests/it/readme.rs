@@ -173,9 +173,10 @@ fn programs(of: &[(&str, &str)]) -> TempDir {
 
 #[test]
 fn the_readmes_commands_for_a_site_of_ones_own_lead_to_a_gateway_that_runs() {
-    let text = block("sh", "session_gateway_config");
-    let (before, run) = text.trim_end().rsplit_once('\n').unwrap();
+    let doctor = block("sh", "session-gateway doctor");
+    let (doctor, run) = doctor.trim_end().rsplit_once('\n').unwrap();
     assert_eq!(run, "session-gateway run");
+    let before = block("sh", "session_gateway_config") + doctor;
     let database = Database::empty(Engine::Sqlite);
     let django = Django::start(Release::V52, &database);
     let site = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/django");
@@ -213,7 +214,6 @@ fn the_readmes_commands_for_a_site_of_ones_own_lead_to_a_gateway_that_runs() {
             .env("SITE_SETTINGS", installed.to_string())
             .env("DATABASE_URL", database.url())
             .env("DJANGO_SECRET_KEY", SECRET_KEY)
-            .env("ORDERS_KEY", token::secret("orders"))
             .current_dir(folder.path());
     };
     let mut shell = Command::new("sh");

@@ -108,7 +108,7 @@ class CommandTest(ProjectTest):
         ]:
             self.assertNotIn(absent, toml)
         self.assertIn("DJANGO_SECRET_KEY = SECRET_KEY", said)
-        self.assertIn("SERVICE_KEY", said)
+        self.assertIn("session-gateway key new --upstream service --kid service-1 --out secrets/service_key\n", said)
 
     def test_the_address_of_a_server_is_said_without_its_password(self):
         toml, said = self.print(DATABASES={"default": POSTGRES})
@@ -260,7 +260,7 @@ class CommandTest(ProjectTest):
         toml, said = self.print(*arguments)
         for line in [
             'servers = ["127.0.0.1:3001"]',
-            'keys = [{ kid = "cart-1", secret = { env = "CART_KEY" } }]',
+            'keys = [{ kid = "cart-1", secret = { file = "secrets/cart_key" } }]',
             '[upstream."v1.orders"]',
             'servers = ["unix:/run/orders.sock"]',
             'servers = ["django:8000"]',
@@ -268,7 +268,7 @@ class CommandTest(ProjectTest):
             'address = "0.0.0.0:80"',
         ]:
             self.assertIn("\n" + line, toml)
-        self.assertIn("V1_ORDERS_KEY", said)
+        self.assertIn("--upstream v1.orders --kid v1.orders-1 --out secrets/v1.orders_key\n", said)
         for wrong in ["cart", "a b=127.0.0.1:1", "cart=http://x", "django=127.0.0.1:1"]:
             self.assertIn("--upstream", self.refused("--upstream", wrong))
 

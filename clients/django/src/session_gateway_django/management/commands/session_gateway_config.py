@@ -61,6 +61,7 @@ class Command(BaseCommand):
 
     def render(self, site, upstreams, options):
         """The file. What it says of the site comes first, so that all notes are known."""
+        self.files = []
         sections = list(site.sections())
         hosts = site.hosts()
         issuer = options["issuer"] or (f"https://{hosts[0]}" if hosts else "session-gateway")
@@ -72,18 +73,16 @@ class Command(BaseCommand):
         lines += [f"# {note}" for note in site.notes]
         lines += ["", "[[listener]]", f"address = {text(options['listen'])}"]
         lines += ["", "[gateway]", f"issuer = {text(issuer)}"]
-        lines += ["trusted_proxies = []  # whose X-Forwarded-* count: load balancers in front of the gateway"]
+        lines += ["trusted_proxies = []  # load balancers before the gateway, whose X-Forwarded-For and -Proto count"]
         if origins:
             lines.append(f"trusted_origins = {texts(origins)}")
         for name, content in sections:
             lines += ["", f"[{name}]", *content]
         for name, address in upstreams:
-            variable = re.sub(r"[^A-Z0-9]", "_", name.upper()) + "_KEY"
-            site.environment.append(
-                (variable, "32 random bytes or more, the same as the service has: session-gateway key new")
-            )
+            kid, file = f"{name}-1", f"secrets/{name}_key"
+            self.files.append(f"session-gateway key new --upstream {name} --kid {kid} --out {file}")
             lines += ["", f"[upstream.{quoted(name)}]", f"servers = [{text(address)}]"]
-            lines += [f'keys = [{{ kid = {text(name + "-1")}, secret = {{ env = "{variable}" }} }}]']
+            lines += [f"keys = [{{ kid = {text(kid)}, secret = {{ file = {text(file)} }} }}]  # the service has it too"]
         lines += ["", "[upstream.django]", f"servers = [{text(options['django'])}]", "django = true"]
         read_only = site.engine_is_read_only()
         for name, _ in upstreams:
@@ -114,12 +113,15 @@ class Command(BaseCommand):
             site.note(f'ALLOWED_HOSTS has {", ".join(hosts)}: a route with host = "..." is for that one only.')
 
     def explain(self, site):
-        """Says on standard error what the environment must hold."""
+        """Says on standard error what the environment must hold, and which files."""
         self.stderr.write("The gateway must find in its environment:", style_func=str)
         for name, what in site.environment:
             self.stderr.write(f"  {name} = {what}", style_func=str)
         if any("PASSWORD" in what for _, what in site.environment):
             self.stderr.write("PASSWORD is the database's password, with @ : / # ? % as %40 and so on.", style_func=str)
+        self.stderr.write("The keys that gateway and services share are made beside gateway.toml:", style_func=str)
+        for line in ["mkdir -p secrets", *self.files]:
+            self.stderr.write(f"  {line}", style_func=str)
 
 
 def quoted(name):
