@@ -81,25 +81,34 @@ struct Tasks {
     reads: Arc<AtomicWaker>,
 }
 
+impl Tasks {
+    fn spawn(&self, future: impl Future<Output: Send> + Send + 'static) {
+        let mut alive = self.alive.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                _ = future => {}
+                _ = alive.changed() => {}
+            }
+        });
+    }
+}
+
 impl<F> Executor<F> for Tasks
 where
     F: Future + Send + 'static,
     F::Output: Send,
 {
     fn execute(&self, future: F) {
-        let Self { mut alive, reads } = self.clone();
-        tokio::spawn(async move {
+        let reads = self.reads.clone();
+        self.spawn(async move {
             let mut future = pin!(future);
             let future = poll_fn(|cx| {
                 let polled = future.as_mut().poll(cx);
                 reads.wake();
                 polled
             });
-            tokio::select! {
-                biased;
-                _ = future => {}
-                _ = alive.changed() => {}
-            }
+            future.await
         });
     }
 }
@@ -126,13 +135,12 @@ impl Connection {
             .handshake(TokioIo::new(socket))
             .await?;
         let (told, mut allowed) = watch::channel(0);
-        tasks.execute(async move {
+        // Not by `execute`, or it would wake itself.
+        tasks.spawn(async move {
             let mut connection = pin!(connection);
             let ended = poll_fn(|cx| {
-                // SETTINGS are read by another task, and hyper tells this one only of requests.
-                if *told.borrow() == 0 {
-                    reads.register(cx.waker());
-                }
+                // SETTINGS are read by another task, at any time, and hyper tells this one only of requests.
+                reads.register(cx.waker());
                 let polled = connection.as_mut().poll(cx);
                 let most = connection.current_max_send_streams();
                 told.send_if_modified(|allowed| std::mem::replace(allowed, most) != most);

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::before;
+use crate::metrics::metrics;
 use crate::support::{PATIENCE, Served as _, Upstream};
 
 const DATA: u8 = 0;
@@ -169,6 +170,47 @@ fn edge_20_a_request_that_goaway_leaves_out_goes_over_a_fresh_connection() {
         (requests.load(Ordering::SeqCst), peer.connections()),
         (3, 2)
     );
+}
+
+#[test]
+fn a_server_that_allows_no_more_streams_gets_no_more_requests_on_that_connection() {
+    let (told, is_told) = mpsc::channel();
+    let (peer, requests) = server(move |number, frames, frame| {
+        frames.answer(frame.stream)?;
+        if number == 0 {
+            let none: [u8; 6] = [0, 3, 0, 0, 0, 0]; // SETTINGS_MAX_CONCURRENT_STREAMS
+            frames.send(SETTINGS, 0, 0, &none)?;
+            while frames.next(SETTINGS)?.flags == 0 {}
+            let _ = told.send(());
+        }
+        Ok(())
+    });
+    let gateway = gateway(&peer);
+    gateway.get("/").send().is_upstreams(204);
+    is_told.recv_timeout(PATIENCE).unwrap();
+    gateway.get("/").send().is_upstreams(204);
+    assert_eq!(
+        (requests.load(Ordering::SeqCst), peer.connections()),
+        (2, 2)
+    );
+}
+
+/// It has accepted the connection and says nothing: it hangs, or speaks HTTP/1.1.
+#[test]
+fn a_server_that_never_speaks_http2_costs_no_processor_time() {
+    let silent = Upstream::raw(|mut stream| {
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    let gateway = before(&format!(
+        "servers = ['{}']\nprotocol = 'h2'\ntimeouts = {{ connect = '3s' }}",
+        silent.address()
+    ))
+    .start();
+    let spent = || metrics(&gateway)["process_cpu_seconds_total"];
+    let before = spent();
+    gateway.get("/").send().is_error(504, "upstream-timeout");
+    let spent = spent() - before;
+    assert!(spent < 1.0, "{spent} s of processor time while it waited");
 }
 
 #[test]
