@@ -79,18 +79,21 @@ async fn serve(loaded: Loaded, file: &Path, passed: ListenFd) -> Result<(), Stri
         None => Inherited::from_systemd(passed),
     };
     let inherited = inherited.map_err(unusable_sockets)?;
+    // Also as the first process of a container, where they would do nothing otherwise.
+    let fate = Fate::default();
+    let (sender, mut ends) =
+        ends(fate.clone()).map_err(|error| format!("signals cannot be waited for: {error}"))?;
     let metrics = Arc::<Metrics>::default();
     let sessions = Sessions::open(&config, metrics.clone()).map_err(describe)?;
     // Before the first socket opens: a wrong database address should not look like a running gateway.
-    sessions
-        .store()
-        .first_contact(FIRST_CONTACT)
-        .await
-        .map_err(describe)?;
+    tokio::select! {
+        contact = sessions.store().first_contact(FIRST_CONTACT) => contact.map_err(describe)?,
+        _ = ends.recv() => {
+            tracing::info!("ending before it has begun");
+            return Ok(());
+        }
+    }
     warn_of_refusals(&config, &sessions);
-    let fate = Fate::default();
-    let (sender, ends) =
-        ends(fate.clone()).map_err(|error| format!("signals cannot be waited for: {error}"))?;
     let server = Server::open(&config, inherited).map_err(|error| error.to_string())?;
     let gateway = Gateway::new(config, sessions, metrics);
     gateway.start();

@@ -2,14 +2,14 @@
 
 use std::{
     io::Write as _,
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 
 use crate::support::{
-    Connection, Database, Gate, Gateway, Served as _, Upstream, eventually,
+    Connection, Database, Gate, Gateway, Process, Served as _, Upstream, eventually,
     frames::{Frames, block, headers},
     gateway::Setup,
     reply,
@@ -238,4 +238,22 @@ fn edge_30_http_2_clients_are_told_to_go_and_what_they_have_asked_is_answered() 
     assert_eq!((answer.status, &*answer.body), (Some(200), &b"ok"[..]));
     assert!(client.until(|client| client.closed));
     assert_eq!(gateway.process.wait().code(), Some(0));
+}
+
+/// Also as the first process of a container, which only signals end that it waits for.
+#[test]
+fn who_is_asked_to_end_while_the_database_is_waited_for_ends_in_order() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://shop@{}/shop", silent.local_addr().unwrap());
+    let setup = Setup::new(&url).upstream("app", &Upstream::start());
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = setup.command("run");
+    command.arg("--config").arg(setup.write(folder.path()));
+    let mut process = Process::start(&mut command);
+    let (_question, _) = silent.accept().unwrap();
+    process.signal("TERM");
+    let status = process.wait();
+    assert_eq!(status.code(), Some(0), "{status}: {}", process.output());
+    let output = process.output();
+    assert!(output.contains("ending before it has begun"), "{output}");
 }
