@@ -64,10 +64,12 @@ impl Man {
                 Ok(page) => print(&page),
                 Err(error) => failure(&format!("the page cannot be written: {error}"), 1),
             },
-            Some(folder) => match write_pages(&command, folder) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => failure(&format!("{}: {error}", folder.display()), 1),
-            },
+            Some(folder) => {
+                match std::fs::create_dir_all(folder).and_then(|()| write_pages(&command, folder)) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => failure(&format!("{}: {error}", folder.display()), 1),
+                }
+            }
         }
     }
 }
