@@ -12,6 +12,7 @@ mod changes;
 mod clients;
 mod commands;
 mod concurrency;
+mod contract;
 mod corpus;
 mod databases;
 mod demo;
