@@ -59,7 +59,8 @@ pub struct Member {
     /// Whether the name holds an escape, so that [`unescape`] is needed to compare it.
     pub escaped_name: bool,
     /// Whether every JSON parser reads the member as Python does: neither NaN nor Infinity, no lone
-    /// surrogate, no number beyond a double, no nesting over 60.
+    /// surrogate, no number beyond a double, no nesting over 60, no name twice in an object inside it. (Python writes
+    /// one twice for `{1: 0, "1": 0}`.)
     pub portable: bool,
 }
 
@@ -156,13 +157,60 @@ fn finish_value(
     text: &str,
 ) -> Result<(Range<usize>, bool), NotJson> {
     let mut last = first;
-    let mut portable = is_portable(&first, text);
+    let mut names = Names::default();
+    let mut portable = names.differ(&first, text) & is_portable(&first, text);
     while tokens.depth() > 1 {
         portable &= tokens.depth() <= PORTABLE_NESTING + 1;
         last = tokens.next_within()?;
-        portable &= is_portable(&last, text);
+        portable &= names.differ(&last, text) & is_portable(&last, text);
     }
     Ok((first.start..last.end, portable))
+}
+
+/// The names of the objects that are open, to find one that stands twice.
+#[derive(Default)]
+struct Names {
+    seen: Vec<Range<usize>>,
+    /// Where in `seen` each open object or array begins.
+    open: Vec<usize>,
+}
+
+impl Names {
+    /// Takes a token in; `false` at the end of an object that has a name twice.
+    fn differ(&mut self, token: &Token, text: &str) -> bool {
+        match token.kind {
+            Kind::OpenObject | Kind::OpenArray => self.open.push(self.seen.len()),
+            Kind::Name => self.seen.push(token.start..token.end),
+            Kind::Close => {
+                let first = self.open.pop().unwrap_or_default();
+                let differ = all_differ(&self.seen[first..], text);
+                self.seen.truncate(first);
+                return differ;
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
+fn all_differ(names: &[Range<usize>], text: &str) -> bool {
+    /// Up to so many names all pairs are compared.
+    const FEW: usize = 8;
+    let name = |range: &Range<usize>| unescape(&text[range.clone()]);
+    if names.len() <= FEW {
+        let mut rest = names;
+        while let Some((first, others)) = rest.split_first() {
+            let first = name(first);
+            if others.iter().any(|other| name(other) == first) {
+                return false;
+            }
+            rest = others;
+        }
+        return true;
+    }
+    let mut names: Vec<_> = names.iter().map(name).collect();
+    names.sort_unstable();
+    names.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 /// The one JSON value that `text` is, by the same grammar: whether it is portable, as in
@@ -173,9 +221,12 @@ fn finish_value(
 /// As [`scan_object`].
 pub fn scan_value(text: &str) -> Result<bool, NotJson> {
     let mut tokens = Tokens::new(text, MAX_NESTING);
+    let mut names = Names::default();
     let mut portable = true;
     while let Some(token) = tokens.next()? {
-        portable &= is_portable(&token, text) && tokens.depth() <= PORTABLE_NESTING;
+        portable &= names.differ(&token, text)
+            & is_portable(&token, text)
+            & (tokens.depth() <= PORTABLE_NESTING);
     }
     Ok(portable)
 }

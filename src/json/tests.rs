@@ -1,6 +1,7 @@
 //! What Python reads, refuses and writes. The tables were made with CPython 3.11's `json`.
 
 use proptest::prelude::*;
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::*;
 
@@ -60,6 +61,9 @@ fn what_python_reads_is_read_and_marked_where_others_do_not() {
     let finite = format!("1{}", "0".repeat(308));
     let as_long_but_infinite = "9".repeat(309);
     let longest = "9".repeat(4300);
+    let members: Vec<String> = (0..40).map(|name| format!("\"{name}\":0")).collect();
+    let many_names = format!("{{{}}}", members.join(","));
+    let one_twice = many_names.replace("\"39\"", "\"3\"");
     for (value, portable) in [
         ("NaN", false),
         ("[Infinity]", false),
@@ -82,6 +86,12 @@ fn what_python_reads_is_read_and_marked_where_others_do_not() {
         ("\"\u{7f}\"", true),
         ("18446744073709551616", true),
         ("[[],{},[{}]]", true),
+        (r#"{"1":0,"1":0}"#, false),
+        (r#"[{"a":{"b":1,"c":2,"b":3}}]"#, false),
+        (r#"{"a":1,"\u0061":1}"#, false),
+        (r#"{"a":1,"A":1,"b":{"a":1},"c":[{"a":1},{"a":1}]}"#, true),
+        (many_names.as_str(), true),
+        (one_twice.as_str(), false),
         (nested(60).as_str(), true),
         (nested(61).as_str(), false),
         (nested(900).as_str(), false),
@@ -350,8 +360,64 @@ fn errors_never_quote_the_text() {
     }
 }
 
+/// What a strict parser reads in which no object has a name twice.
+struct Strict;
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("strict JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self, A::Error> {
+        let mut names = std::collections::HashSet::new();
+        while let Some((name, _)) = members.next_entry::<String, Self>()? {
+            if !names.insert(name) {
+                return Err(serde::de::Error::custom("a name twice"));
+            }
+        }
+        Ok(self)
+    }
+}
+
 fn is_strict(text: &str) -> bool {
-    serde_json::from_str::<serde_json::Value>(text).is_ok()
+    serde_json::from_str::<Strict>(text).is_ok()
 }
 
 /// JSON of every shape, with blanks, escapes and odd numbers; often, but not always, strict. Floats
