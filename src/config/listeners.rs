@@ -103,8 +103,13 @@ impl Config {
 
 /// Reads `[[listener]]`. `taken` is an address that is used otherwise.
 pub(super) fn read(top: &Table<'_>, taken: Option<&Address>) -> Vec<Listener> {
-    if top.value("listener").is_none() {
-        return vec![Listener::plain(Address::Tcp(([127, 0, 0, 1], 8080).into()))];
+    match top.value("listener") {
+        None => return vec![Listener::plain(Address::Tcp(([127, 0, 0, 1], 8080).into()))],
+        Some(value) if value.is_empty_list() => {
+            let suggestion = "leave it out to listen on 127.0.0.1:8080";
+            value.problem("nobody could connect", Some(suggestion.to_owned()));
+        }
+        Some(_) => {}
     }
     let mut taken: Vec<Address> = taken.cloned().into_iter().collect();
     let (mut listeners, mut tables) = (Vec::new(), Vec::new());

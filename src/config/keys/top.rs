@@ -46,7 +46,7 @@ pub(in crate::config) static TOP: Section = Section {
         },
         Key {
             name: "listener",
-            kind: Kind::Tables(&LISTENER, 0),
+            kind: Kind::Tables(&LISTENER, 1),
             otherwise: Otherwise::Words("one on `127.0.0.1:8080`"),
             about: "",
         },
