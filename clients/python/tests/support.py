@@ -65,7 +65,7 @@ def token(
 
 def session(visitor: dict[str, Any] = USER) -> Session:
     """The session of a visitor."""
-    return settings().session([token(visitor)], method="GET", hosts=[], targets=[])
+    return settings().session([token(visitor)], method="GET", hosts=[], targets=[], upgrade=False)
 
 
 def sent(opened: Session, status: int = 200, has_own: bool = False) -> Any:

@@ -11,7 +11,7 @@ from yarl import URL
 
 from session_gateway_upstream import BadSessionChange, SessionClosed, SessionError, SettingsError
 from session_gateway_upstream.aiohttp import get_session, setup
-from support import USER, settings, token
+from support import SECRET, USER, settings, token
 
 Handler = Callable[[Any], Awaitable[web.StreamResponse]]
 
@@ -34,6 +34,7 @@ def ask(
     times: int = 1,
     token_target: Optional[str] = None,
     change_app: Callable[[web.Application], None] = lambda app: None,
+    headers: Any = (),
     **options: Any,
 ) -> Answer:
     """The last answer to so many requests on one connection."""
@@ -50,9 +51,9 @@ def ask(
                 if found is None:
                     found = [token(USER, method, token_target or target, host)]
                 url = URL(f"http://{host}{target}", encoded=True)
-                headers = [("X-Session", text) for text in found]
+                given = [("X-Session", text) for text in found] + list(dict(headers).items())
                 async with client.request(
-                    method, url, headers=headers, allow_redirects=False
+                    method, url, headers=given, allow_redirects=False
                 ) as response:
                     answer = Answer(response.status, response.headers, await response.read())
             return answer
@@ -99,18 +100,19 @@ class Aiohttp(unittest.TestCase):
             self.assertEqual((found.status, found.field), (status, {"set": {"a": 1}}))
 
     def test_an_error_of_500_carries_nothing(self) -> None:
-        for raised in (web.HTTPServiceUnavailable(), RuntimeError("as the test asks")):
+        async def unavailable(request: Any) -> web.Response:
+            (await request.get_session())["a"] = 1
+            raise web.HTTPServiceUnavailable
 
-            async def handler(request: Any, raised: Any = raised) -> web.Response:
-                (await request.get_session())["a"] = 1
-                raise raised
+        async def broken(request: Any) -> web.Response:
+            (await request.get_session())["a"] = 1
+            raise RuntimeError("as the test asks")
 
-            with self.assertLogs("aiohttp") as logs:
-                found = ask(handler)
-                __import__("logging").getLogger("aiohttp").info("for assertLogs")
-            self.assertGreaterEqual(found.status, 500)
-            self.assertIsNone(found.field)
-            self.assertTrue(logs.output)
+        found = ask(unavailable)
+        self.assertEqual((found.status, found.field), (503, None))
+        with self.assertLogs("aiohttp.server", "ERROR"):
+            found = ask(broken)
+        self.assertEqual((found.status, found.field), (500, None))
 
     def test_a_stream_carries_what_changed_before_its_head_and_refuses_the_rest(self) -> None:
         async def handler(request: Any) -> web.StreamResponse:
@@ -307,9 +309,21 @@ class Aiohttp(unittest.TestCase):
 
         for target in ("/a%2Fb?x=%20y", "/caf%C3%A9", "/a;b=%zz"):
             self.assertEqual(ask(handler, "POST", target).status, 200)
-        with self.assertLogs("session_gateway_upstream", "WARNING"):
-            found = ask(handler, "POST", "/a", token_target="/b")
-        self.assertEqual((found.status, found.code), (401, "x-session-other-request"))
+        self.assertEqual(ask(handler, "GET", "/a", token_target="/b").status, 200)
+        for method, headers in (("POST", {}), ("GET", {"Upgrade": "websocket"})):
+            with self.assertLogs("session_gateway_upstream", "WARNING"):
+                found = ask(handler, method, "/a", token_target="/b", headers=headers)
+            self.assertEqual((found.status, found.code), (401, "x-session-other-request"))
+
+    def test_a_function_for_keys_may_be_async(self) -> None:
+        async def handler(request: Any) -> web.Response:
+            return web.json_response((await request.get_session()).user_id)
+
+        async def key(kid: str) -> str:
+            await asyncio.sleep(0)
+            return SECRET
+
+        self.assertEqual(ask(handler, "POST", settings={"keys": key}).body, b'"42"')
 
     def test_an_exempt_path_passes_without_a_session(self) -> None:
         async def handler(request: Any) -> web.Response:
@@ -345,7 +359,8 @@ class Aiohttp(unittest.TestCase):
             setup(app, settings())
             async with TestServer(app) as server, ClientSession() as client:
                 url = server.make_url("/")
-                async with client.ws_connect(url, headers={"X-Session": token()}) as socket:
+                own = {"X-Session": token(host=f"{server.host}:{server.port}")}
+                async with client.ws_connect(url, headers=own) as socket:
                     fields = socket._response.headers.getall("X-Session-Set")
                     return fields, await socket.receive_str()
 

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import functools
 import json
 import unittest
 from collections.abc import AsyncIterator, Awaitable
@@ -7,6 +8,7 @@ from typing import Any, Callable, Optional
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
@@ -14,7 +16,19 @@ from starlette.websockets import WebSocket
 
 from session_gateway_upstream import Session, SessionClosed, SessionError, SettingsError
 from session_gateway_upstream.asgi import SessionMiddleware, get_session
-from support import HOST, TOO_LARGE, USER, session, settings, token
+from support import (
+    HEAD,
+    HOST,
+    KID,
+    SECRET,
+    TOO_LARGE,
+    USER,
+    claims,
+    session,
+    settings,
+    signed,
+    token,
+)
 
 App = Callable[..., Awaitable[None]]
 
@@ -45,7 +59,7 @@ def http(
 
 
 def websocket(app: Any, denial: bool = True, tokens: Optional[list[str]] = None) -> Any:
-    found = [token()] if tokens is None else tokens
+    found = [token(target="/ws")] if tokens is None else tokens
     scope = {
         "type": "websocket",
         "path": "/ws",
@@ -338,7 +352,187 @@ class Asgi(unittest.TestCase):
             SessionMiddleware(answer(dict), settings(), on_refused="x")  # type: ignore[arg-type]
 
 
+class SharedState(unittest.TestCase):
+    """Hypercorn before 0.18 gives all requests of a connection one dict as their state."""
+
+    ORDERS = (("1", "2", "3"), ("3", "2", "1"), ("2", "3", "1"))
+
+    def together(self, app: Any, state: Any, order: tuple[str, ...]) -> dict[str, list[Any]]:
+        """What each visitor is told. All are in the handler at once, which they enter and leave
+        in this order."""
+        told: dict[str, list[Any]] = {}
+
+        async def ask(who: str, entered: asyncio.Event, leave: asyncio.Event) -> None:
+            async def receive() -> Any:
+                entered.set()
+                await leave.wait()
+                return {"type": "http.request", "body": b"", "more_body": False}
+
+            async def send(message: Any) -> None:
+                if message["type"] == "http.response.body":
+                    told[who] = json.loads(message["body"])
+
+            text = token({**USER, "sub": who})
+            headers = [(b"host", HOST.encode()), (b"x-session", text.encode())]
+            common = {"raw_path": b"/", "query_string": b"", "root_path": "", "state": state}
+            scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, **common}
+            await app(scope, receive, send)
+
+        async def all_of_them() -> None:
+            tasks, doors = [], []
+            for who in order:
+                entered, leave = asyncio.Event(), asyncio.Event()
+                tasks.append(asyncio.create_task(ask(who, entered, leave)))
+                doors.append(leave)
+                await entered.wait()
+            for task, leave in zip(tasks, doors):
+                leave.set()
+                await task
+
+        asyncio.run(all_of_them())
+        return told
+
+    def test_each_request_gets_its_own_session_in_any_order(self) -> None:
+        from fastapi import FastAPI
+
+        from session_gateway_upstream.fastapi import CurrentSession
+
+        async def handler(request: Request) -> JSONResponse:
+            first = await request.state.get_session()
+            await request.body()
+            again = await request.state.get_session()
+            anew = await Request(request.scope).state.get_session()
+            found = (first, again, anew, get_session(request))
+            return JSONResponse([session.user_id for session in found])
+
+        fast = FastAPI()
+        fast.add_middleware(SessionMiddleware, settings=settings())
+
+        @fast.get("/")
+        async def show(request: Request, session: CurrentSession) -> Any:
+            await request.body()
+            again = await request.state.get_session()
+            return [session.user_id, again.user_id]
+
+        for app in (starlette(Route("/", handler)), fast):
+            for order in self.ORDERS:
+                # Another application of the connection may have put one there, too.
+                for state in ({}, {"get_session": None}, {"of": "lifespan"}):
+                    told = self.together(app, state, order)
+                    for who in order:
+                        self.assertEqual(set(told[who]), {who})
+
+    def test_what_has_no_session_finds_none_of_another_request(self) -> None:
+        async def handler(request: Request) -> JSONResponse:
+            return JSONResponse((await request.state.get_session()).user_id)
+
+        async def outside(scope: Any, receive: Any, send: Any) -> None:
+            self.assertFalse(hasattr(Request(scope).state, "get_session"))
+            await JSONResponse("")(scope, receive, send)
+
+        async def refuse(scope: Any, refused: Any) -> Any:
+            with self.assertRaises(SessionError):
+                await Request(scope).state.get_session()
+            return JSONResponse("", 401)
+
+        async def exempt(request: Request) -> JSONResponse:
+            with self.assertRaises(SessionError):
+                await request.state.get_session()
+            return JSONResponse("")
+
+        state: dict[str, Any] = {}
+        app = Starlette(routes=[Route("/", handler), Route("/healthz", exempt)])
+        inside = SessionMiddleware(app, settings(exempt=["/healthz"]), on_refused=refuse)
+        self.assertEqual(http(inside, state=state)[1]["body"], b'"42"')
+        self.assertEqual(http(outside, tokens=[], state=state)[0]["status"], 200)
+        healthy = http(inside, target="/healthz", tokens=[], state=state)
+        self.assertEqual(healthy[0]["status"], 200)
+        with self.assertLogs("session_gateway_upstream", "WARNING"):
+            self.assertEqual(http(inside, tokens=[], state=state)[0]["status"], 401)
+        self.assertEqual(state, {})
+
+    def test_what_handlers_put_into_the_state_is_seen_by_middleware_around(self) -> None:
+        seen = []
+
+        class Outer(BaseHTTPMiddleware):
+            async def dispatch(self, request: Request, call_next: Any) -> Any:
+                request.state.outer = 1
+                response = await call_next(request)
+                seen.append((request.state.handler, hasattr(request.state, "gone")))
+                return response
+
+        async def handler(request: Request) -> JSONResponse:
+            request.state.handler = request.state.of_lifespan + request.state.outer
+            request.state.gone = 1
+            del request.state.gone
+            names = {"of_lifespan", "outer", "handler", "get_session"}
+            state = request.scope["state"]
+            self.assertEqual((set(state), len(state), set(state.copy())), (names, 4, names))
+            request.state.get_session = None
+            self.assertIsNone(request.state.get_session)
+            return JSONResponse("")
+
+        app = starlette(Route("/", handler))
+        app.add_middleware(Outer)
+        state: dict[str, Any] = {"of_lifespan": 1}
+        self.assertEqual(http(app, state=state)[0]["status"], 200)
+        self.assertEqual(seen, [(2, False)])
+        self.assertNotIn("get_session", state)
+
+
+class Keys(unittest.TestCase):
+    def test_a_function_for_keys_may_be_async(self) -> None:
+        async def key(kid: str) -> Optional[str]:
+            await asyncio.sleep(0)
+            return {KID: SECRET}.get(kid)
+
+        for keys in (key, lambda kid: key(kid), functools.partial(key)):
+            app = answer(lambda s: s.update(a=1), given=settings(keys=keys))
+            self.assertEqual(field(http(app, "POST", "/a")), {"set": {"a": 1}})
+            unknown = signed({**HEAD, "kid": "other"}, claims())
+            with self.assertLogs("session_gateway_upstream", "WARNING"):
+                gone = http(app, tokens=[unknown])
+            self.assertEqual(json.loads(gone[1]["body"]), {"code": "x-session-unknown-kid"})
+
+    def test_requests_do_not_wait_for_the_key_of_another(self) -> None:
+        async def both() -> list[str]:
+            done: list[str] = []
+            known = asyncio.Event()
+
+            async def key(kid: str) -> str:
+                if kid == "slow":
+                    await known.wait()
+                return SECRET
+
+            async def ask(kid: str) -> None:
+                await settings(keys=key).averify(signed({**HEAD, "kid": kid}, claims()))
+                done.append(kid)
+                known.set()
+
+            await asyncio.gather(ask("slow"), ask("fast"))
+            return done
+
+        self.assertEqual(asyncio.run(both()), ["fast", "slow"])
+
+
 class WebSockets(unittest.TestCase):
+    def test_a_token_of_another_request_opens_no_handshake(self) -> None:
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "websocket.accept"})
+
+        copied = [token(target="/other")]
+        upgrade = (b"Upgrade", b"websocket")
+        headers = [(b"host", HOST.encode()), (b"x-session", copied[0].encode())]
+        with self.assertLogs("session_gateway_upstream", "WARNING"):
+            gone = websocket(SessionMiddleware(app, settings()), tokens=copied)
+            self.assertEqual((gone[0]["status"], len(gone)), (401, 2))
+            self.assertEqual(json.loads(gone[1]["body"]), {"code": "x-session-other-request"})
+            gone = http(answer(dict), headers=[*headers, upgrade])
+            self.assertEqual(gone[0]["status"], 401)
+        self.assertEqual(http(answer(dict), headers=headers)[0]["status"], 200)
+        free = SessionMiddleware(app, settings(check_request="never"))
+        self.assertEqual(websocket(free, tokens=copied)[0]["type"], "websocket.accept")
+
     def test_a_handshake_reads_the_session_and_carries_its_change(self) -> None:
         async def handler(socket: WebSocket) -> None:
             session = await socket.state.get_session()

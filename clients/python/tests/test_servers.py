@@ -105,6 +105,7 @@ class Servers(unittest.TestCase):
                 ("/ws", "", "101"),
                 ("/ws/refused", "", "403"),
                 ("/ws", "x", "401"),
+                ("/ws", token(target="/wss"), "401"),
             ):
                 with self.subTest(name, target=target):
                     head = self.ask(port, "GET", target, UPGRADE, signed)

@@ -359,6 +359,16 @@ class Withheld(unittest.TestCase):
             self.assertIn(str(opened.withheld), repr(opened))
             self.reads_raise(opened)
 
+    def test_columns_of_the_user_that_are_not_told_are_never_none(self) -> None:
+        for visitor in (TOO_LARGE, {**KNOWN, "withheld": "not_json"}):
+            with self.assertRaises(SessionWithheld):
+                _ = session(visitor).user
+            told = session({**visitor, "user": {"username": "jo"}})
+            self.assertEqual(told.user, {"username": "jo"})
+            told.flush()
+            self.assertEqual(told.user, {"username": "jo"})
+        self.assertIsNone(session(USER).user)
+
     def reads_raise(self, opened: Session) -> None:
         for read in (
             lambda: opened["cart"],
@@ -485,6 +495,21 @@ class Closed(unittest.TestCase):
             # A head that takes the place of the first, as in WSGI with exc_info.
             self.assertEqual(sent(opened, 400), {"set": {"a": 1}})
             self.assertIsNone(sent(opened, 500))
+
+    def test_an_error_that_is_replaced_by_another_head_has_closed_the_session_already(self) -> None:
+        opened = of({"list": [], "b": []})
+        opened["list"].append(1)
+        self.assertIsNone(sent(opened, 500))
+        with self.assertRaises(SessionClosed):
+            opened["a"] = 1
+        opened["list"].append(2)
+        self.assertEqual(opened._lost(), ["list"])
+        # What was changed in place until the head that counts is in it.
+        opened["b"].append(1)
+        self.assertEqual(sent(opened, 404), {"set": {"list": [1, 2], "b": [1]}})
+        self.assertEqual(opened._lost(), [])
+        opened["b"].append(2)
+        self.assertEqual(opened._lost(), ["b"])
 
 
 if __name__ == "__main__":

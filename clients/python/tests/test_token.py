@@ -1,4 +1,6 @@
+import asyncio
 import base64
+import functools
 import json
 import time
 import unittest
@@ -30,7 +32,7 @@ REASONS = {
     "alg none": "algorithm",
     "signature empty": "signature",
     "other typ, right key": "algorithm",
-    "unknown kid": "unknown-key",
+    "unknown kid": "unknown-kid",
     "wrong key": "signature",
     "other audience": "audience",
     "expired": "expired",
@@ -63,7 +65,7 @@ class Vectors(unittest.TestCase):
         for name, text in VECTORS["good"].items():
             with self.subTest(name):
                 found = of_vectors().session(
-                    [text], method="GET", hosts=[], targets=[], now=VECTORS["now"]
+                    [text], method="GET", hosts=[], targets=[], upgrade=False, now=VECTORS["now"]
                 )
                 payload = json.loads(base64.urlsafe_b64decode(text.split(".")[1] + "==="))
                 self.assertEqual(found.claims, payload)
@@ -88,7 +90,9 @@ class Vectors(unittest.TestCase):
     def test_two_joined_fields_are_told_as_two(self) -> None:
         text = VECTORS["bad"]["two headers joined"]
         with self.assertRaises(Refused) as caught:
-            of_vectors().session([text], method="GET", hosts=[], targets=[], now=VECTORS["now"])
+            of_vectors().session(
+                [text], method="GET", hosts=[], targets=[], upgrade=False, now=VECTORS["now"]
+            )
         self.assertEqual(caught.exception.code, "x-session-twice")
 
     def test_the_digest_of_a_request_is_that_of_the_vectors(self) -> None:
@@ -108,12 +112,12 @@ class Vectors(unittest.TestCase):
         head, body, signature = eddsa["token"].split(".")
         bad = {
             "signature": f"{head}.{body}.{signature[:-2]}AA",
-            "unknown-key": eddsa["token"],
+            "unknown-kid": eddsa["token"],
             # Who knows the public key must not be able to sign with it.
             "algorithm": signed({**HEAD, "kid": kid}, claims(), x),
         }
         for code, text in bad.items():
-            keys = {"other": x} if code == "unknown-key" else public_keys
+            keys = {"other": x} if code == "unknown-kid" else public_keys
             with self.subTest(code), self.assertRaises(Refused) as caught:
                 of_vectors(keys=None, public_keys=keys).verify(text, now=VECTORS["now"])
             self.assertEqual(caught.exception.code, f"x-session-{code}")
@@ -161,9 +165,9 @@ class Tokens(Base):
             ({"kid": KID, "typ": HEAD["typ"]}, "malformed"),
             ({**HEAD, "typ": "JWT"}, "algorithm"),
             ({**HEAD, "crit": ["exp"]}, "malformed"),
-            ({**HEAD, "kid": "other"}, "unknown-key"),
-            ({**HEAD, "kid": 1}, "unknown-key"),
-            ({**HEAD, "kid": [KID]}, "unknown-key"),
+            ({**HEAD, "kid": "other"}, "unknown-kid"),
+            ({**HEAD, "kid": 1}, "unknown-kid"),
+            ({**HEAD, "kid": [KID]}, "unknown-kid"),
             ([HEAD], "malformed"),
             (b"{", "malformed"),
             (b'\xff{"alg":"HS256"}', "malformed"),
@@ -257,7 +261,7 @@ class Tokens(Base):
         text = token(
             {**USER, "session": {"password": hidden}, "sub": hidden, "user": {"a": hidden}}
         )
-        opened = settings().session([text], method="GET", hosts=[], targets=[])
+        opened = settings().session([text], method="GET", hosts=[], targets=[], upgrade=False)
         found = settings().verify(text)
         shown = [repr(opened), str(opened), repr(found), repr(settings()), repr(vars(settings()))]
         for bad in (text[:-3] + "AAA", text + ".x", "x" + text):
@@ -272,8 +276,14 @@ class Tokens(Base):
 
 class Requests(unittest.TestCase):
     def open(self, text: str, **more: Any) -> None:
-        asked = {"method": "POST", "hosts": [HOST], "targets": ["/a?b=1"], **more}
-        settings(check_request=asked.pop("check", "unsafe")).session([text], **asked)
+        asked = {"method": "POST", "hosts": [HOST], "targets": ["/a?b=1"], "upgrade": False}
+        asked.update(more)
+        found = settings(check_request=asked.pop("check", "unsafe"))
+        for result in (
+            lambda: found.session([text], **asked),
+            lambda: asyncio.run(found.asession([text], **asked)),
+        ):
+            result()
 
     def refused(self, text: str, **more: Any) -> str:
         with self.assertRaises(Refused) as caught:
@@ -306,18 +316,19 @@ class Requests(unittest.TestCase):
 
     def test_which_methods_are_compared_is_a_setting(self) -> None:
         other = token(method="GET", target="/other")
-        for method in ("GET", "HEAD", "OPTIONS"):
+        for method in ("GET", "HEAD", "OPTIONS", "TRACE"):
             self.open(other, method=method)
+            self.refused(other, method=method, upgrade=True)
             self.refused(other, method=method, check="always")
-            self.open(other, method=method, check="never")
-        for method in ("POST", "PUT", "PATCH", "DELETE", "TRACE", "get", "X"):
+            self.open(other, method=method, upgrade=True, check="never")
+        for method in ("POST", "PUT", "PATCH", "DELETE", "CONNECT", "get", "X"):
             self.refused(other, method=method)
             self.open(other, method=method, check="never")
 
     def test_no_token_or_more_than_one_is_refused(self) -> None:
         for tokens, code in (([], "missing"), ([token(), token()], "twice")):
             with self.assertRaises(Refused) as caught:
-                settings().session(tokens, method="GET", hosts=[HOST], targets=["/"])
+                settings().session(tokens, method="GET", hosts=[HOST], targets=["/"], upgrade=False)
             self.assertEqual(caught.exception.code, f"x-session-{code}")
 
 
@@ -348,7 +359,7 @@ class Keys(unittest.TestCase):
         found = settings(keys=known.get)
         with self.assertRaises(Refused) as caught:
             found.verify(token())
-        self.assertEqual(caught.exception.code, "x-session-unknown-key")
+        self.assertEqual(caught.exception.code, "x-session-unknown-kid")
         known[KID] = SECRET
         self.assertEqual(found.verify(token()).sub, "42")
         known[KID] = "short"
@@ -419,6 +430,23 @@ class Keys(unittest.TestCase):
         chosen = settings(exempt=lambda method, path: (method, path) == ("GET", "/ready"))
         self.assertTrue(chosen.is_exempt("GET", "/ready"))
         self.assertFalse(chosen.is_exempt("POST", "/ready"))
+
+    def test_only_true_exempts_and_an_async_function_is_a_mistake(self) -> None:
+        async def later(_method: str, _path: str) -> bool:
+            return False
+
+        class Later:
+            async def __call__(self, _method: str, _path: str) -> bool:
+                return False
+
+        for wrong in (later, Later(), functools.partial(later)):
+            with self.assertRaises(SettingsError):
+                settings(exempt=wrong)
+        hidden = later("GET", "/")
+        for given in (hidden, 1, "yes", None, [True]):
+            found = settings(exempt=lambda _method, _path, given=given: given)
+            self.assertFalse(found.is_exempt("GET", "/"))
+        hidden.close()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ import contextlib
 import io
 import json
 import unittest
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, Callable, Optional
 from wsgiref.util import FileWrapper
@@ -17,7 +18,7 @@ from session_gateway_upstream import (
 )
 from session_gateway_upstream import flask as for_flask
 from session_gateway_upstream.wsgi import SessionMiddleware, get_session
-from support import HOST, TOO_LARGE, USER, session, settings, token
+from support import HOST, TOO_LARGE, USER, VECTORS, session, settings, token
 
 
 class Answer:
@@ -134,10 +135,10 @@ class Wsgi(unittest.TestCase):
         self.assertEqual((found.field, found.body), ({"set": {"a": 1}}, b"onetwo"))
 
     def test_a_head_that_replaces_the_first_is_judged_anew(self) -> None:
-        def app_of(second: str) -> Any:
+        def app_of(first: str, second: str) -> Any:
             def app(environ: Any, start_response: Any) -> Iterable[bytes]:
                 get_session(environ)["a"] = 1
-                start_response("200 OK", [])
+                start_response(first, [])
                 try:
                     raise RuntimeError
                 except RuntimeError:
@@ -148,12 +149,29 @@ class Wsgi(unittest.TestCase):
 
             return SessionMiddleware(app, settings())
 
-        self.assertIsNone(ask(app_of("500 Error")).field)
-        self.assertEqual(ask(app_of("404 Not Found")).field, {"set": {"a": 1}})
+        self.assertIsNone(ask(app_of("200 OK", "500 Error")).field)
+        for first in ("200 OK", "500 Error"):
+            found = ask(app_of(first, "404 Not Found"))
+            self.assertEqual((found.status, found.field), (404, {"set": {"a": 1}}))
+
+    def test_a_field_set_by_hand_in_a_head_that_replaces_the_first_is_no_second_one(self) -> None:
+        def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+            get_session(environ)["a"] = 1
+            start_response("200 OK", [])
+            start_response("404 Not Found", [("X-Session-Set", "{}")], (None, None, None))
+            return []
+
+        with self.assertRaises(BadSessionChange):
+            ask(SessionMiddleware(app, settings()))
 
     def test_whole_bodies_and_files_are_handed_on_as_they_are(self) -> None:
         for body in ([b"a"], (b"a",), FileWrapper(io.BytesIO(b"a"))):
             self.assertIs(ask(answer(dict, body=body)).result, body)
+
+    def test_a_server_whose_file_wrapper_is_a_function_sends_bodies_of_all_kinds(self) -> None:
+        for body in ([b"a"], iter([b"a"]), FileWrapper(io.BytesIO(b"a"))):
+            found = ask(answer(dict, body=body), **{"wsgi.file_wrapper": lambda file: file})
+            self.assertEqual((found.status, found.body), (200, b"a"))
 
     def test_the_body_is_closed(self) -> None:
         class Body:
@@ -177,10 +195,18 @@ class Wsgi(unittest.TestCase):
             yield b"one"
             session["cart"].append("hunter2")
 
-        with self.assertLogs("session_gateway_upstream", "ERROR") as logs:
-            ask(SessionMiddleware(app, settings()))
-        self.assertIn("'cart'", logs.output[0])
-        self.assertNotIn("hunter2", logs.output[0])
+        def whole(environ: Any, start_response: Any) -> Iterable[bytes]:
+            session = get_session(environ)
+            start_response("200 OK", [])
+            session["cart"].append("hunter2")
+            return [b"one"]
+
+        for late in (app, whole):
+            with self.assertLogs("session_gateway_upstream", "ERROR") as logs:
+                ask(SessionMiddleware(late, settings()))
+            self.assertEqual(len(logs.output), 1)
+            self.assertIn("'cart'", logs.output[0])
+            self.assertNotIn("hunter2", logs.output[0])
 
     def test_a_change_that_cannot_be_sent_becomes_a_500(self) -> None:
         def lazy(environ: Any, start_response: Any) -> Iterator[bytes]:
@@ -290,8 +316,10 @@ class Wsgi(unittest.TestCase):
             named = {"RAW_URI": None, "REQUEST_URI": target}
             self.assertEqual(ask(answer(dict), "POST", target, **named).status, 200)
         for other in ({"RAW_URI": "/b"}, {"HTTP_HOST": "x"}, {"HTTP_HOST": None}):
-            with self.assertLogs("session_gateway_upstream", "WARNING") as logs:
-                self.assertEqual(ask(answer(dict), "POST", "/a", **other).status, 401)
+            self.assertEqual(ask(answer(dict), "GET", "/a", **other).status, 200)
+            for method, more in (("POST", {}), ("GET", {"HTTP_UPGRADE": "websocket"})):
+                with self.assertLogs("session_gateway_upstream", "WARNING") as logs:
+                    self.assertEqual(ask(answer(dict), method, "/a", **other, **more).status, 401)
         with self.assertLogs("session_gateway_upstream", "WARNING") as logs:
             self.assertEqual(ask(answer(dict), "POST", "/a", RAW_URI=None).status, 401)
         self.assertIn("RAW_URI", logs.output[0])
@@ -302,6 +330,20 @@ class Wsgi(unittest.TestCase):
         for wrong in ({"settings": None}, {"on_refused": "x"}, {"target": "RAW_URI"}):
             with self.assertRaises(SettingsError):
                 SessionMiddleware(**{"app": answer(dict), "settings": settings(), **wrong})
+
+    def test_an_async_function_for_keys_is_told_at_the_start_or_at_its_first_call(self) -> None:
+        async def key(_kid: str) -> str:
+            raise AssertionError("called")
+
+        x = VECTORS["eddsa"]["jwks"]["keys"][0]["x"]
+        for given in ({"keys": key}, {"public_keys": key}, {"keys": key, "public_keys": {"gw": x}}):
+            with self.assertRaises(SettingsError):
+                SessionMiddleware(answer(dict), settings(**given))
+        hidden = SessionMiddleware(answer(dict), settings(keys=lambda kid: key(kid)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with self.assertRaises(SettingsError):
+                ask(hidden)
 
 
 class FlaskApp(unittest.TestCase):

@@ -68,8 +68,8 @@ def log_no_head(method: str, path: str) -> None:
 
 
 def exempt() -> SessionError:
-    """What a handler gets that asks for the session of an exempt request."""
-    return SessionError("this request is exempt, so it has no session")
+    """What asks for the session of a request that is exempt or refused gets this."""
+    return SessionError("this request is exempt or refused, so it has no session")
 
 
 def no_middleware(how: str) -> SessionError:

@@ -26,7 +26,7 @@ def _constant(_name: str) -> NoReturn:
 def _float(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError("a number that no double holds")
+        raise ValueError("a number beyond a double's range")
     return number
 
 
@@ -100,7 +100,7 @@ def _number_problem(value: float) -> str | None:
         finite = math.isfinite(value)
     except OverflowError:
         finite = False
-    return None if finite else "a number that no double holds"
+    return None if finite else "a number beyond a double's range"
 
 
 def _container_problem(value: Any, nesting: int) -> str | None:

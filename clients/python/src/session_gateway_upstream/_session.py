@@ -36,6 +36,7 @@ class Session(MutableMapping[str, Any]):
     __slots__ = (
         "_before",
         "_claims",
+        "_closed",
         "_complete",
         "_condition",
         "_cycle",
@@ -64,7 +65,9 @@ class Session(MutableMapping[str, Any]):
         self._removed: dict[str, None] = {}
         self._flush = self._cycle = self._touch = self._condition = False
         self._expiry: Any = _NOT_SET
-        # The field's value once the head is out, in a tuple of its own; None until then.
+        # Whether a head has gone out; what is changed from then on would be lost.
+        self._closed = False
+        # Its field's value, in a tuple of its own; None until then, and with an error of 500.
         self._head: tuple[str | None] | None = None
         self._late: dict[str, str | None] = {}
 
@@ -86,8 +89,13 @@ class Session(MutableMapping[str, Any]):
 
     @property
     def user(self) -> dict[str, Any] | None:
-        """The columns of the user that the gateway's route asks for, if there are any; a copy."""
+        """The columns of the user that the gateway's route asks for, if there are any; a copy.
+
+        Where the contents are withheld, the columns may be too: unknown, which is not None.
+        """
         self._must_be_identified()
+        if self._claims.user is None and self._claims.withheld is not None:
+            raise self._withheld()
         return copy.deepcopy(self._claims.user)
 
     @property
@@ -241,12 +249,10 @@ class Session(MutableMapping[str, Any]):
 
     def _field(self, status: int, has_own: bool) -> str | None:
         """What goes into a head with this status that has or has not an X-Session-Set already."""
-        if self._head is not None:
-            return self._head[0] if status < _ERRORS else None
         # As with Django, an error stores nothing.
         if status >= _ERRORS:
             return None
-        field = self._patch()
+        field = self._patch() if self._head is None else self._head[0]
         if field is not None and has_own:
             raise BadSessionChange(
                 "the handler has set X-Session-Set by hand, and has changed the session too",
@@ -258,7 +264,10 @@ class Session(MutableMapping[str, Any]):
         """The same for the head that goes out now: what is changed from now on would be lost."""
         field = self._field(status, has_own)
         if self._head is None:
-            self._head = (field,)
+            self._closed = True
+            # A server that replaces an error by another head may still send the change with it.
+            if status < _ERRORS:
+                self._head = (field,)
             self._late = {
                 key: spelling(value)
                 for key, value in self._data.items()
@@ -275,10 +284,10 @@ class Session(MutableMapping[str, Any]):
         """Remember how `value` is spelt, since whoever gets it may change it in place."""
         if not _is_mutable(value):
             return
-        if self._head is not None:
-            self._late.setdefault(key, spelling(value))
-        elif key not in self._before and value is self._original.get(key):
+        if self._head is None and key not in self._before and value is self._original.get(key):
             self._before[key] = spelling(value)
+        if self._closed:
+            self._late.setdefault(key, spelling(value))
 
     def _is_changed(self, key: str, value: Any) -> bool:
         if key not in self._original:
@@ -303,7 +312,7 @@ class Session(MutableMapping[str, Any]):
 
     def _must_be_changeable(self) -> None:
         self._must_be_identified()
-        if self._head is not None:
+        if self._closed:
             raise SessionClosed("the response has begun: the session cannot be changed any more")
 
 

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Callable, Optional, Union
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Any, Callable, Optional, TypeVar, Union
 
 from ._errors import Refused, SettingsError
 from ._session import Session
 from ._token import (
     KID,
     Claims,
-    FindKey,
     Key,
+    Parts,
     request_digest,
     secret_bytes,
+    split,
     strict_base64url,
     verify,
 )
 
 Secret = Union[bytes, str]
-Keys = Union[Mapping[str, Secret], Callable[[str], Optional[Secret]]]
-PublicKeys = Union[Mapping[str, str], Callable[[str], Optional[str]]]
+_T = TypeVar("_T")
+# A dict by kid, or a function of the kid, which may be async.
+_ByKid = Union[Mapping[str, _T], Callable[[str], Union[Optional[_T], Awaitable[Optional[_T]]]]]
+Keys = _ByKid[Secret]
+PublicKeys = _ByKid[str]
 Exempt = Union[Iterable[str], Callable[[str, str], bool]]
 
-# What the gateway takes for methods that change nothing.
-_SAFE = ("GET", "HEAD", "OPTIONS")
+# Methods that change nothing (RFC 9110, 9.2.1).
+_SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 _CHECKS = ("unsafe", "always", "never")
 
 
@@ -35,14 +40,15 @@ class Settings:
     * `audience`: this service's name in the gateway's configuration.
     * `issuer`: the gateway's `issuer`.
     * `keys`: the secrets by `kid`, or a function that is called with the `kid` and gives the
-      secret or None.
+      secret or None. For ASGI and aiohttp it may be async.
     * `public_keys`: the same for a gateway that signs with EdDSA: the `x` of its JWK by `kid`.
       Needs the extra `eddsa`.
     * `leeway`: how many seconds the clocks may differ.
     * `exempt`: the paths that are asked past the gateway, such as "/healthz", or a function of
-      method and path. They get no session.
+      method and path that returns True. They get no session.
     * `check_request`: whether a token must be that of this very request: "unsafe" (all methods
-      but GET, HEAD and OPTIONS), "always" or "never".
+      but GET, HEAD, OPTIONS and TRACE, and every request with an Upgrade field), "always" or
+      "never".
     """
 
     def __init__(
@@ -70,7 +76,7 @@ class Settings:
         self.issuer = issuer
         self.leeway = leeway
         self.check_request = check_request
-        self._find_key = _finder(keys, public_keys)
+        self._sources = _sources(keys, public_keys)
         self._exempt = _exempt(exempt)
 
     def __repr__(self) -> str:
@@ -79,18 +85,24 @@ class Settings:
 
     def is_exempt(self, method: str, path: str) -> bool:
         """Whether requests to this path pass without a session."""
-        return bool(self._exempt(method, path))
+        # Nothing else than True: a coroutine, say, would let everybody in.
+        return self._exempt(method, path) is True
+
+    def must_be_sync(self) -> None:
+        """Raise SettingsError if a function for keys is async: where nothing can await it."""
+        for source in self._sources:
+            if source.is_async:
+                raise _only_async(source.name)
 
     def verify(self, token: str, *, now: float | None = None) -> Claims:
         """The claims of a token that is good at `now`, without a look at the request."""
-        return verify(
-            token,
-            self._find_key,
-            audience=self.audience,
-            issuer=self.issuer,
-            leeway=self.leeway,
-            now=now,
-        )
+        parts = split(token)
+        return self._verified(parts, self._find_key(parts.kid), now)
+
+    async def averify(self, token: str, *, now: float | None = None) -> Claims:
+        """The same where functions for keys may be async."""
+        parts = split(token)
+        return self._verified(parts, await self._afind_key(parts.kid), now)
 
     def session(
         self,
@@ -99,6 +111,7 @@ class Settings:
         method: str,
         hosts: Sequence[str],
         targets: Sequence[str],
+        upgrade: bool,
         hint: str = "",
         now: float | None = None,
     ) -> Session:
@@ -106,19 +119,68 @@ class Settings:
 
         `tokens` and `hosts` are the values of all `X-Session` and `Host` fields. `targets` are the
         spellings that the raw target may have had, none if the server does not tell it; `hint`
-        then says in the log what to do.
+        then says in the log what to do. `upgrade`: whether there is an `Upgrade` field, as in a
+        WebSocket handshake.
         """
-        if not tokens:
-            raise Refused("x-session-missing", "X-Session is missing: not through the gateway?")
-        # Servers join two fields with a comma, which no token has.
-        if len(tokens) > 1 or "," in tokens[0]:
-            raise Refused("x-session-twice", "there is more than one X-Session")
-        claims = self.verify(tokens[0], now=now)
-        if self.check_request == "always" or (
-            self.check_request == "unsafe" and method not in _SAFE
-        ):
+        claims = self.verify(_only(tokens), now=now)
+        if self._compares(method, upgrade):
             _check_request(claims, method, hosts, targets, hint)
         return Session(claims)
+
+    async def asession(
+        self,
+        tokens: Sequence[str],
+        *,
+        method: str,
+        hosts: Sequence[str],
+        targets: Sequence[str],
+        upgrade: bool,
+        hint: str = "",
+        now: float | None = None,
+    ) -> Session:
+        """The same where functions for keys may be async."""
+        claims = await self.averify(_only(tokens), now=now)
+        if self._compares(method, upgrade):
+            _check_request(claims, method, hosts, targets, hint)
+        return Session(claims)
+
+    def _find_key(self, kid: str) -> Key | None:
+        for source in self._sources:
+            key = source.find(kid)
+            if key is not None:
+                return key
+        return None
+
+    async def _afind_key(self, kid: str) -> Key | None:
+        for source in self._sources:
+            key = await source.afind(kid)
+            if key is not None:
+                return key
+        return None
+
+    def _verified(self, parts: Parts, key: Key | None, now: float | None) -> Claims:
+        return verify(
+            parts,
+            key,
+            audience=self.audience,
+            issuer=self.issuer,
+            leeway=self.leeway,
+            now=now,
+        )
+
+    def _compares(self, method: str, upgrade: bool) -> bool:
+        return self.check_request == "always" or (
+            self.check_request == "unsafe" and (method not in _SAFE or upgrade)
+        )
+
+
+def _only(tokens: Sequence[str]) -> str:
+    if not tokens:
+        raise Refused("x-session-missing", "X-Session is missing: not through the gateway?")
+    # Servers join two fields with a comma, which no token has.
+    if len(tokens) > 1 or "," in tokens[0]:
+        raise Refused("x-session-twice", "there is more than one X-Session")
+    return tokens[0]
 
 
 def _check_request(
@@ -135,21 +197,62 @@ def _check_request(
         raise Refused(code, f"X-Session belongs to another request (req). {hint}".rstrip())
 
 
-def _finder(keys: Keys | None, public_keys: PublicKeys | None) -> FindKey:
+def _sources(keys: Keys | None, public_keys: PublicKeys | None) -> list[_Source]:
     if keys is None and public_keys is None:
         raise SettingsError("keys are missing: a secret for each kid")
-    find_secret = _secrets(keys)
-    find_public = _public_keys(public_keys)
+    sources = []
+    if keys is not None:
+        sources.append(_Source("keys", "secrets", keys, _secret))
+    if public_keys is not None:
+        sources.append(_Source("public_keys", "x", public_keys, _ed25519()))
     if isinstance(keys, Mapping) and isinstance(public_keys, Mapping):
         for kid in keys:
             if kid in public_keys:
                 raise SettingsError(f"{kid!r} is both in keys and in public_keys")
+    return sources
 
-    def find(kid: str) -> Key | None:
-        secret = find_secret(kid)
-        return find_public(kid) if secret is None else secret
 
-    return find
+class _Source:
+    """Where keys come from: a dict that is read at the start, or a function."""
+
+    def __init__(self, name: str, what: str, given: Any, key_of: Callable[[str, Any], Key]) -> None:
+        self.name = name
+        self.is_async = callable(given) and is_async(given)
+        self._ask: Callable[[str], Any]
+        self._key_of = key_of
+        if callable(given):
+            self._ask = given
+            return
+        if not isinstance(given, Mapping):
+            raise SettingsError(f"{name} must be a dict of {what} by kid, or a function of the kid")
+        _check_kids(name, given)
+        ready = {kid: key_of(kid, value) for kid, value in given.items()}
+        self._ask, self._key_of = ready.get, lambda _kid, key: key
+
+    def find(self, kid: str) -> Key | None:
+        found = self._ask(kid)
+        if inspect.isawaitable(found):
+            if inspect.iscoroutine(found):
+                found.close()
+            raise _only_async(self.name)
+        return None if found is None else self._key_of(kid, found)
+
+    async def afind(self, kid: str) -> Key | None:
+        found = self._ask(kid)
+        if inspect.isawaitable(found):
+            found = await found
+        return None if found is None else self._key_of(kid, found)
+
+
+def is_async(function: Any) -> bool:
+    """Whether to call it gives a coroutine."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
+    )
+
+
+def _only_async(name: str) -> SettingsError:
+    return SettingsError(f"{name} is an async function: only ASGI and aiohttp can ask it")
 
 
 def _check_kids(name: str, kids: Iterable[str]) -> None:
@@ -168,41 +271,6 @@ def _secret(kid: str, secret: Secret) -> bytes:
         return secret_bytes(kid, secret)
     except (TypeError, ValueError) as error:
         raise SettingsError(str(error)) from None
-
-
-def _secrets(keys: Keys | None) -> Callable[[str], Key | None]:
-    if keys is None:
-        return lambda _kid: None
-    if callable(keys):
-        ask = keys
-
-        def asked(kid: str) -> Key | None:
-            secret = ask(kid)
-            return None if secret is None else _secret(kid, secret)
-
-        return asked
-    if not isinstance(keys, Mapping):
-        raise SettingsError("keys must be a dict of secrets by kid, or a function of the kid")
-    _check_kids("keys", keys)
-    return {kid: _secret(kid, secret) for kid, secret in keys.items()}.get
-
-
-def _public_keys(keys: PublicKeys | None) -> Callable[[str], Key | None]:
-    if keys is None:
-        return lambda _kid: None
-    verifier = _ed25519()
-    if callable(keys):
-        ask = keys
-
-        def asked(kid: str) -> Key | None:
-            x = ask(kid)
-            return None if x is None else verifier(kid, x)
-
-        return asked
-    if not isinstance(keys, Mapping):
-        raise SettingsError("public_keys must be a dict of x by kid, or a function of the kid")
-    _check_kids("public_keys", keys)
-    return {kid: verifier(kid, x) for kid, x in keys.items()}.get
 
 
 def _ed25519() -> Callable[[str, str], Key]:
@@ -236,6 +304,8 @@ def _ed25519() -> Callable[[str, str], Key]:
 
 def _exempt(exempt: Exempt) -> Callable[[str, str], bool]:
     if callable(exempt):
+        if is_async(exempt):
+            raise SettingsError("exempt must not be an async function")
         return exempt
     if isinstance(exempt, (str, bytes)):
         raise SettingsError("exempt must be a list of paths, or a function of method and path")

@@ -10,7 +10,7 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Union
 
 from ._errors import Refused
 from ._json import strict_object
@@ -22,7 +22,6 @@ _PART = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 # A shared secret, or a function that checks a signature with a public key.
 Key = Union[bytes, Callable[[bytes, bytes], bool]]
-FindKey = Callable[[str], Optional[Key]]
 
 # With these the gateway tells the contents or why not, but always who is calling.
 CONTENTS_WITHHELD = ("too_large", "not_json")
@@ -71,16 +70,23 @@ def request_digest(method: str, host: str, target: str) -> str | None:
     return unpadded(hashlib.sha256(line).digest())
 
 
-def verify(
-    token: str,
-    find_key: FindKey,
-    *,
-    audience: str,
-    issuer: str,
-    leeway: float,
-    now: float | None = None,
-) -> Claims:
-    """Check everything that a token alone tells, or raise Refused."""
+@dataclass(frozen=True)
+class Parts:
+    """A token that nobody has checked yet. Only its kid may be used, to find the key."""
+
+    kid: str
+    alg: object
+    signed: bytes
+    signature: str
+    payload: bytes
+
+    def __repr__(self) -> str:
+        """Show nothing: it holds a token."""
+        return "<Parts>"
+
+
+def split(token: str) -> Parts:
+    """The parts of a token, or Refused. Its kid is one that a key may have."""
     if len(token) > MAX_TOKEN:
         raise _malformed("it is longer than 64 KiB")
     parts = token.split(".")
@@ -90,22 +96,40 @@ def verify(
     head_bytes, payload = strict_base64url(head), strict_base64url(body)
     if head_bytes is None or payload is None:
         raise _malformed("a part is not base64url")
-    _check_signature(head_bytes, f"{head}.{body}".encode("ascii"), signature, find_key)
+    alg, kid = _algorithm_and_kid(head_bytes)
+    return Parts(kid, alg, f"{head}.{body}".encode("ascii"), signature, payload)
+
+
+def verify(
+    parts: Parts,
+    key: Key | None,
+    *,
+    audience: str,
+    issuer: str,
+    leeway: float,
+    now: float | None = None,
+) -> Claims:
+    """Check everything that a token alone tells, with the key of its kid, or raise Refused."""
+    _check_signature(parts, key)
     # Nothing of the payload is looked at before the signature fits.
     try:
-        claims = strict_object(payload)
+        claims = strict_object(parts.payload)
     except ValueError:
         raise _malformed("its claims are not one JSON object") from None
     _check_party(claims, audience, issuer)
     _check_time(claims, leeway, time.time() if now is None else now)
-    return _read(claims, payload)
+    return read(claims, parts.payload)
 
 
 def _malformed(why: str) -> Refused:
     return Refused("x-session-malformed", f"X-Session is malformed: {why}")
 
 
-def _check_signature(head_bytes: bytes, signed: bytes, signature: str, find_key: FindKey) -> None:
+def _unknown_kid() -> Refused:
+    return Refused("x-session-unknown-kid", "X-Session is signed with an unknown key (kid)")
+
+
+def _algorithm_and_kid(head_bytes: bytes) -> tuple[object, str]:
     try:
         head = strict_object(head_bytes)
     except ValueError:
@@ -115,11 +139,17 @@ def _check_signature(head_bytes: bytes, signed: bytes, signature: str, find_key:
         raise Refused("x-session-algorithm", "X-Session is of another typ")
     if set(head) != {"alg", "kid", "typ"}:
         raise _malformed("its header has other members than alg, kid and typ")
-    key = find_key(kid) if isinstance(kid, str) and KID.fullmatch(kid) else None
+    if not isinstance(kid, str) or not KID.fullmatch(kid):
+        raise _unknown_kid()
+    return alg, kid
+
+
+def _check_signature(parts: Parts, key: Key | None) -> None:
     if key is None:
-        raise Refused("x-session-unknown-key", "X-Session is signed with an unknown key (kid)")
+        raise _unknown_kid()
+    signed, signature = parts.signed, parts.signature
     # The key says the algorithm, never the token (RFC 8725, 3.1).
-    if alg != ("HS256" if isinstance(key, bytes) else "EdDSA"):
+    if parts.alg != ("HS256" if isinstance(key, bytes) else "EdDSA"):
         raise Refused("x-session-algorithm", "X-Session is not of its key's algorithm")
     if isinstance(key, bytes):
         # Compared as it is spelt: no second spelling is taken.
@@ -168,7 +198,8 @@ def _check_time(claims: dict[str, Any], leeway: float, now: float) -> None:
         raise Refused("x-session-not-yet-valid", "X-Session is not valid yet; do the clocks agree?")
 
 
-def _read(claims: dict[str, Any], payload: bytes) -> Claims:
+def read(claims: dict[str, Any], payload: bytes) -> Claims:
+    """The claims in their types, or Refused."""
     _text(claims, "jti")
     optional = {
         name: _text(claims, name) if name in claims else None

@@ -56,7 +56,7 @@ def setup(app: web.Application, settings: Settings, *, on_refused: OnRefused | N
             _attach(request, _none)
             return await handler(request)
         try:
-            session = _session(settings, request)
+            session = await _session(settings, request)
         except Refused as refused:
             _answer.log_refused(request.method, request.path, refused)
             if on_refused is None:
@@ -79,16 +79,21 @@ def setup(app: web.Application, settings: Settings, *, on_refused: OnRefused | N
     app.on_response_prepare.append(_put)
 
 
-def _session(settings: Settings, request: web.Request) -> Session:
+async def _session(settings: Settings, request: web.Request) -> Session:
     tokens, hosts = [], []
+    upgrade = False
     for name, value in request.raw_headers:
         if name.lower() == b"x-session":
             tokens.append(value.decode("latin-1"))
         elif name.lower() == b"host":
             hosts.append(value.decode("latin-1"))
+        elif name.lower() == b"upgrade":
+            upgrade = True
     # The bytes of the request line, which aiohttp has read as UTF-8.
     target = request.raw_path.encode("utf-8", "surrogateescape").decode("latin-1")
-    return settings.session(tokens, method=request.method, hosts=hosts, targets=[target])
+    return await settings.asession(
+        tokens, method=request.method, hosts=hosts, targets=[target], upgrade=upgrade
+    )
 
 
 async def _handle(request: web.Request, handler: Handler, session: Session) -> web.StreamResponse:

@@ -8,7 +8,7 @@ session = await request.state.get_session()
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Mapping, MutableMapping
+from collections.abc import Awaitable, Iterator, Mapping, MutableMapping
 from typing import Any, Callable, Union
 
 from . import _answer
@@ -74,15 +74,14 @@ class SessionMiddleware:
         path = scope["path"]
         if self._root_path and path.startswith(self._root_path + "/"):
             path = path[len(self._root_path) :]
-        state = scope.setdefault("state", {})
         # An outer middleware's session is not that of an exempt request.
         scope.pop(_answer.KEY, None)
+        scope["state"] = state = _State(scope.get("state"))
         if self._settings.is_exempt(method, path):
-            state["get_session"] = _none
             await self.app(scope, receive, send)
             return
         try:
-            session = self._session(method, scope)
+            session = await self._session(method, scope)
         except Refused as refused:
             _answer.log_refused(method, path, refused)
             await self._refuse(scope, receive, send, refused)
@@ -91,7 +90,7 @@ class SessionMiddleware:
         async def get() -> Session:
             return session
 
-        state["get_session"] = get
+        state.own["get_session"] = get
         scope[_answer.KEY] = session
         response = _Response(scope, send, session, method, path)
         try:
@@ -103,15 +102,23 @@ class SessionMiddleware:
         finally:
             _answer.log_lost(method, path, session)
 
-    def _session(self, method: str, scope: Scope) -> Session:
+    async def _session(self, method: str, scope: Scope) -> Session:
         tokens, hosts = [], []
+        upgrade = scope["type"] == "websocket"
         for name, value in scope["headers"]:
             if name.lower() == b"x-session":
                 tokens.append(value.decode("latin-1"))
             elif name.lower() == b"host":
                 hosts.append(value.decode("latin-1"))
-        return self._settings.session(
-            tokens, method=method, hosts=hosts, targets=self._targets(scope), hint=_HINT
+            elif name.lower() == b"upgrade":
+                upgrade = True
+        return await self._settings.asession(
+            tokens,
+            method=method,
+            hosts=hosts,
+            targets=self._targets(scope),
+            upgrade=upgrade,
+            hint=_HINT,
         )
 
     def _targets(self, scope: Scope) -> list[str]:
@@ -143,6 +150,42 @@ class SessionMiddleware:
 
 async def _none() -> Session:
     raise _answer.exempt()
+
+
+class _State(MutableMapping[str, Any]):
+    """The state of one scope: what others have there, but with a `get_session` of its own.
+
+    The others' dict may be that of several requests: hypercorn before 0.18 has one for all of a
+    connection. So nothing of one visitor is put there. It is not copied, because what handlers
+    put into `request.state` is to be seen by the middleware around this one.
+    """
+
+    def __init__(self, others: MutableMapping[str, Any] | None) -> None:
+        self.own: dict[str, Any] = {"get_session": _none}
+        self._others = {} if others is None else others
+
+    def _holder(self, name: str) -> MutableMapping[str, Any]:
+        return self.own if name == "get_session" else self._others
+
+    def __getitem__(self, name: str) -> Any:
+        return self._holder(name)[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._holder(name)[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._holder(name)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.own
+        yield from (name for name in self._others if name != "get_session")
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def copy(self) -> dict[str, Any]:
+        """As a dict has it."""
+        return dict(self)
 
 
 def _can_deny(scope: Scope) -> bool:

@@ -70,6 +70,7 @@ class SessionMiddleware:
         """Wrap `app`."""
         if not isinstance(settings, Settings):
             raise SettingsError("settings must be Settings(...)")
+        settings.must_be_sync()
         if on_refused is not None and not callable(on_refused):
             raise SettingsError("on_refused must be a function of the environ and the reason")
         if not callable(target):
@@ -99,11 +100,14 @@ class SessionMiddleware:
         try:
             body = self.app(environ, response.start)
         except Exception:
-            if response.failed is None:
+            if response.failed is None or response.begun:
                 raise
             return response.failure()
         # What is sent as a whole, or as a file by the server, is left as it is.
-        if response.begun and isinstance(body, (list, tuple, environ.get("wsgi.file_wrapper", ()))):
+        wrapper = environ.get("wsgi.file_wrapper")
+        whole = (list, tuple, wrapper) if isinstance(wrapper, type) else (list, tuple)
+        if response.begun and isinstance(body, whole):
+            response.end()
             return body
         return _Body(body, response)
 
@@ -115,6 +119,7 @@ class SessionMiddleware:
             method=method,
             hosts=[] if host is None else [host],
             targets=[target] if target else [],
+            upgrade="HTTP_UPGRADE" in environ,
             hint="" if target else _HINT,
         )
 
