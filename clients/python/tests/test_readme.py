@@ -1,26 +1,43 @@
 """The README's programs, as they stand."""
 
-import asyncio
+import contextlib
+import http.client
 import inspect
 import json
+import os
 import re
+import socket
+import subprocess
+import sys
 import tempfile
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-from unittest import mock
-
-from aiohttp import ClientSession
-from aiohttp.test_utils import TestServer
+from typing import Any, Optional
 
 import session_gateway_upstream
 from session_gateway_upstream import Refused, Settings, aiohttp, asgi, wsgi
-from support import AUDIENCE, ISSUER, KID, SECRET, TOO_LARGE, USER, sent, session, settings, token
-from test_asgi import http
-from test_wsgi import ask
+from support import (
+    AUDIENCE,
+    ISSUER,
+    KID,
+    NOBODY,
+    SECRET,
+    TOO_LARGE,
+    USER,
+    sent,
+    session,
+    settings,
+    token,
+)
+from test_asgi import http as ask_asgi
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+# A whole program, and how to start it.
+PROGRAMS = re.findall(
+    r"^```python\n([^`]*)^```\n\n```sh\nenv/bin/([^`]*)\n```$", README, re.MULTILINE
+)
 CART = {"user": "42", "cart": ["book"]}
 
 
@@ -28,50 +45,110 @@ def run(mark: str) -> dict[str, Any]:
     """The names of the one snippet that has this text in it."""
     (snippet,) = [text for text in SNIPPETS if mark in text]
     names: dict[str, Any] = {"__name__": "snippet"}
-    with mock.patch.dict("os.environ", {"ORDERS_KEY": SECRET}):
-        exec(compile(snippet, "README.md", "exec", dont_inherit=True), names)
+    exec(compile(snippet, "README.md", "exec", dont_inherit=True), names)
     return names
+
+
+class Program:
+    """One that is started as the README says, on a port of its own."""
+
+    def __init__(self, text: str, command: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port: int = listener.getsockname()[1]
+        self.text, self.command = text, command.replace("3001", str(self.port))
+
+    @contextlib.contextmanager
+    def started(self) -> Iterator[None]:
+        program, *arguments = self.command.split()
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "orders.py").write_text(self.text.replace("3001", str(self.port)))
+            (Path(folder) / "secrets").mkdir()
+            (Path(folder) / "secrets/orders_key").write_text(SECRET + "\n")
+            server = subprocess.Popen(
+                # Beside this Python, as in env/bin.
+                [str(Path(sys.executable).parent / program), *arguments],
+                cwd=folder,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(Path(session_gateway_upstream.__file__).parents[1]),
+                    "PYTHONUNBUFFERED": "1",
+                },
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            assert server.stdout is not None
+            try:
+                said = ""
+                while "unning on" not in said:
+                    line = server.stdout.readline()
+                    assert line, f"{self.command} ended: {said}"
+                    said += line
+                yield
+                assert server.poll() is None, "it has ended"
+            finally:
+                server.terminate()
+                server.communicate()
+
+    def ask(self, method: str, target: str, visitor: Optional[dict[str, Any]]) -> Any:
+        """Status, X-Session-Set and body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        host = f"127.0.0.1:{self.port}"
+        headers = {} if visitor is None else {"X-Session": token(visitor, method, target, host)}
+        connection.request(method, target, headers=headers)
+        answer = connection.getresponse()
+        body, field = answer.read(), answer.getheader("X-Session-Set")
+        connection.close()
+        told = json.loads(body) if answer.status < 500 else None
+        return answer.status, field and json.loads(field), told
 
 
 class Readme(unittest.TestCase):
     def test_it_speaks_of_the_service_of_these_tests(self) -> None:
         self.assertEqual((AUDIENCE, ISSUER, KID), ("orders", "https://shop.example", "orders-1"))
-        self.assertEqual(len(SNIPPETS), 8)
+        self.assertEqual((len(SNIPPETS), len(PROGRAMS)), (11, 5))
 
-    def test_the_starlette_and_fastapi_programs_show_the_cart(self) -> None:
-        for mark in ("import Starlette", "import FastAPI"):
-            app = run(mark)["app"]
-            gone = http(app, target="/cart")
-            self.assertEqual((gone[0]["status"], json.loads(gone[1]["body"])), (200, CART))
-            with self.assertLogs("session_gateway_upstream", "WARNING"):
-                self.assertEqual(http(app, target="/cart", tokens=[])[0]["status"], 401)
-        app = run("import Starlette")["app"]
-        self.assertEqual(http(app, target="/healthz", tokens=[])[0]["status"], 200)
+    def test_each_program_shows_the_cart_and_survives_a_session_that_is_withheld(self) -> None:
+        for text, command in PROGRAMS:
+            program = Program(text, command)
+            with self.subTest(command, text=text[:200]), program.started():
+                missing = {"code": "x-session-missing"}
+                self.assertEqual(program.ask("GET", "/orders/", None), (401, None, missing))
+                self.assertEqual(program.ask("GET", "/orders/", TOO_LARGE), (500, None, None))
+                self.assertEqual(program.ask("GET", "/orders/", USER), (200, None, CART))
+                nobody = {"user": None, "cart": []}
+                self.assertEqual(program.ask("GET", "/orders/", NOBODY), (200, None, nobody))
 
-    def test_the_aiohttp_program_shows_the_cart(self) -> None:
-        async def ask_it() -> Any:
-            app = run("aiohttp import setup")["app"]
-            async with TestServer(app) as server, ClientSession() as client:
-                url = server.make_url("/cart")
-                async with client.get(url, headers={"X-Session": token()}) as answer:
-                    return await answer.json()
+    def test_the_program_that_changes_keeps_what_others_have_put_into_the_cart(self) -> None:
+        ((text, command),) = [found for found in PROGRAMS if "only_if_unchanged" in found[0]]
+        program = Program(text, command)
+        with program.started():
+            for visitor, answer in (
+                (TOO_LARGE, (500, None, None)),
+                (
+                    USER,
+                    (200, {"set": {"cart": ["book", "pen"]}, "if": "rev-1"}, ["book", "pen"]),
+                ),
+                (NOBODY, (200, {"set": {"cart": ["pen"]}}, ["pen"])),
+            ):
+                self.assertEqual(program.ask("POST", "/orders/add/pen", visitor), answer)
 
-        self.assertEqual(asyncio.run(ask_it()), CART)
+    def test_the_test_of_a_handler_passes(self) -> None:
+        run("def test_a_book")["test_a_book_goes_into_the_cart"]()
 
-    def test_the_flask_program_shows_the_cart(self) -> None:
-        self.assertEqual(json.loads(ask(run("import Flask")["app"], target="/cart").body), CART)
+    def test_remote_keys_are_keys_for_settings(self) -> None:
+        self.assertIsInstance(run("import RemoteKeys")["settings"], Settings)
 
     def test_the_changes_are_those_that_the_text_says(self) -> None:
-        names = run("def buy")
-        for name, arguments, field in (
-            ("buy", ["pen"], {"set": {"cart": ["book", "pen"], "last": "pen"}}),
-            ("log_in_again", [], {"cycle": True, "set": {"checkout": "confirmed"}}),
-            ("log_out", [], {"flush": True, "set": {"goodbye": True}}),
-            ("count", [], {"set": {"visits": 1}, "if": "rev-1"}),
-            ("keep", [], {"expiry": 3600}),
+        names = run("def log_out")
+        for name, field in (
+            ("log_in_again", {"cycle": True, "set": {"checkout": "confirmed"}}),
+            ("log_out", {"flush": True, "set": {"goodbye": True}}),
+            ("order", {"set": {"last": ["book"]}, "del": ["cart"]}),
+            ("keep", {"expiry": 3600}),
         ):
             opened = session(USER)
-            names[name](opened, *arguments)
+            names[name](opened)
             self.assertEqual(sent(opened), field)
 
     def test_withheld_contents_are_caught(self) -> None:
@@ -92,7 +169,7 @@ class Readme(unittest.TestCase):
     def test_a_refused_request_goes_to_the_front_door(self) -> None:
         app = run("to_the_front_door")["protect"](None, settings())
         with self.assertLogs("session_gateway_upstream", "WARNING"):
-            gone = http(app, tokens=[])
+            gone = ask_asgi(app, tokens=[])
         self.assertEqual(gone[0]["status"], 303)
 
     def test_every_code_that_can_be_told_is_in_the_table(self) -> None:

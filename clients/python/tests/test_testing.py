@@ -1,7 +1,12 @@
 import unittest
+from typing import Any
+
+from fastapi import FastAPI
 
 from session_gateway_upstream import BadSessionChange, SessionWithheld
+from session_gateway_upstream.fastapi import CurrentSession, get_session
 from session_gateway_upstream.testing import change_of, make_session
+from test_asgi import http
 
 
 class Testing(unittest.TestCase):
@@ -28,6 +33,17 @@ class Testing(unittest.TestCase):
         self.assertEqual(session.user_id, "42")
         with self.assertRaises(SessionWithheld):
             session.get("cart")
+
+    def test_it_can_be_the_session_of_fastapis_handlers(self) -> None:
+        app = FastAPI()
+
+        @app.get("/")
+        async def show(session: CurrentSession) -> Any:
+            return session.user_id
+
+        session = make_session({"sub": "42"})
+        app.dependency_overrides[get_session] = lambda: session
+        self.assertEqual(http(app)[1]["body"], b'"42"')
 
     def test_claims_that_no_token_has_are_a_mistake(self) -> None:
         for wrong in (

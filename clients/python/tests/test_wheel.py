@@ -18,10 +18,21 @@ class Wheel(unittest.TestCase):
             (wheel,) = Path(folder).glob("*.whl")
             self.assertEqual(wheel.name, "session_gateway_upstream-0.1.0-py3-none-any.whl")
             names = set(zipfile.ZipFile(wheel).namelist())
-            for name in ("py.typed", "asgi.py", "aiohttp.py", "wsgi.py", "fastapi.py", "flask.py"):
+            for name in (
+                "py.typed",
+                "asgi.py",
+                "aiohttp.py",
+                "wsgi.py",
+                "fastapi.py",
+                "flask.py",
+                "jwks.py",
+                "testing.py",
+            ):
                 self.assertIn(f"session_gateway_upstream/{name}", names)
             self.assertTrue(any(name.endswith("licenses/LICENSE-MIT") for name in names))
-            self.assertFalse([name for name in names if "test" in name])
+            self.assertFalse(
+                [name for name in names if "test" in Path(name).parent.name or "test_" in name]
+            )
             target = str(Path(folder) / "installed")
             subprocess.run([*pip, "install", "--no-index", "--target", target, wheel], check=True)
             # No framework: only what needs none.
