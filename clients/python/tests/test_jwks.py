@@ -4,6 +4,7 @@ import threading
 import unittest
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Callable, Optional
+from unittest import mock
 
 from session_gateway_upstream import Settings, SettingsError
 from session_gateway_upstream.jwks import RemoteKeys
@@ -82,6 +83,10 @@ class Remote(unittest.TestCase):
             self.assertIsNone(find(KID))
             self.assertEqual(len(gateway.asked), 2)
 
+    def test_no_proxy_of_the_environment_is_asked(self) -> None:
+        with mock.patch.dict("os.environ", {"http_proxy": "http://127.0.0.1:1", "no_proxy": ""}):
+            self.assertEqual(Gateway(self).keys.blocking(KID), X)
+
     def test_a_new_kid_is_looked_for_but_not_at_each_request(self) -> None:
         for way in (0, 1):
             gateway = Gateway(self)
@@ -105,11 +110,11 @@ class Remote(unittest.TestCase):
         for way in (0, 1):
             gateway = Gateway(self)
             find = gateway.ways()[way]
-            large = json.dumps({**JWKS, "more": "x" * 70_000}).encode()
+            large = json.dumps(JWKS).encode() + b" " * 70_000
             for status, body in (
                 (302, b""),
                 (500, json.dumps(JWKS).encode()),
-                (204, b""),
+                (203, json.dumps(JWKS).encode()),
                 (200, b"no JSON"),
                 (200, b"{}"),
                 (200, b"[]"),
