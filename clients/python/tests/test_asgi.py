@@ -612,6 +612,30 @@ class FastApi(unittest.TestCase):
         self.assertEqual(field(websocket(app)), {"set": {"seen": "42"}})
         self.assertEqual(app.openapi()["paths"]["/visit"]["post"].get("parameters"), None)
 
+    def test_a_dependency_that_changes_the_session_after_its_yield_is_told_so(self) -> None:
+        from fastapi import Depends, FastAPI
+
+        from session_gateway_upstream.fastapi import CurrentSession
+
+        app = FastAPI()
+        app.add_middleware(SessionMiddleware, settings=settings())
+        caught = []
+
+        async def around(session: CurrentSession) -> AsyncIterator[None]:
+            session["before"] = 1
+            yield
+            try:
+                session["after"] = 1
+            except SessionClosed as error:
+                caught.append(error)
+
+        @app.get("/", dependencies=[Depends(around)])
+        def show() -> Any:
+            return ""
+
+        self.assertEqual(field(http(app)), {"set": {"before": 1}})
+        self.assertEqual(len(caught), 1)
+
     def test_contents_that_are_withheld_become_a_500_and_not_an_empty_session(self) -> None:
         from fastapi import FastAPI
 

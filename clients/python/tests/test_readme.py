@@ -144,7 +144,7 @@ class Readme(unittest.TestCase):
         for name, field in (
             ("log_in_again", {"cycle": True, "set": {"checkout": "confirmed"}}),
             ("log_out", {"flush": True, "set": {"goodbye": True}}),
-            ("order", {"set": {"last": ["book"]}, "del": ["cart"]}),
+            ("start_again", {"set": {"language": "fr"}}),
             ("keep", {"expiry": 3600}),
         ):
             opened = session(USER)

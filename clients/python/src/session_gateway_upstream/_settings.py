@@ -281,7 +281,7 @@ def _ed25519() -> Callable[[str, str], Key]:
         )
     except ImportError:
         raise SettingsError(
-            "public_keys need cryptography: pip install 'session-gateway-upstream[eddsa]'"
+            "public_keys need cryptography: install this package with its extra eddsa"
         ) from None
 
     def verifier(kid: str, x: str) -> Key:
