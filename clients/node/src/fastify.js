@@ -49,8 +49,9 @@ async function answerRefused(onRefused, error, request, reply) {
     delete reply.send;
     return reply.send(...args);
   };
-  // Unless it says another status: a refusal that goes out as 200 would be taken for an answer.
-  reply.code(error.status);
+  // Unless it says another status: a refusal that goes out as 200 would be taken for an answer. Not with code(): then
+  // redirect() would keep it.
+  reply.raw.statusCode = error.status;
   try {
     const returned = onRefused(error, request, reply);
     if (returned === undefined || returned === reply) return;

@@ -71,11 +71,15 @@ function stackOf(error) {
   return typeof error?.stack === 'string' ? error.stack : describe(error);
 }
 
+/** RFC 9113, 7. Without it the stream would end as if the answer were whole. */
+const HTTP2_INTERNAL_ERROR = 2;
+
 /** Where a part of an answer is out, only breaking it off tells that it is not whole. */
 function answer500(res) {
   if (res.writableEnded) return;
   if (res.headersSent) {
-    res.destroy();
+    if (res.req.httpVersionMajor === 2) res.stream.close(HTTP2_INTERNAL_ERROR);
+    else res.destroy();
     return;
   }
   for (const name of res.getHeaderNames()) res.removeHeader(name);

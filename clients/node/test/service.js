@@ -248,4 +248,5 @@ if (server.server === undefined) await new Promise((resolve) => server.listen(0,
 else await server.listen({ port: 0, host: '127.0.0.1' });
 const { port } = (server.server ?? server).address();
 process.stdout.write(`listening on 127.0.0.1:${port}\n`);
-process.stdin.on('end', () => process.exit(0)).resume();
+// Not before what was logged is written: under load a pipe takes it later.
+process.stdin.on('end', () => process.stderr.write('', () => process.exit(0))).resume();
