@@ -137,16 +137,7 @@ async function plain() {
     }
     res.end();
   };
-  const wrap = djangoSession(options);
-  return createServer(
-    wrap((req, res) =>
-      handler(req, res).catch((error) => {
-        console.error(error.message);
-        res.statusCode = 500;
-        res.end();
-      }),
-    ),
-  );
+  return createServer(djangoSession(options)(handler));
 }
 
 async function express(name) {
