@@ -9,12 +9,16 @@ export function djangoSession(fastify, options, done) {
     // Fastify's own options of register() are in there too.
     const { prefix: _prefix, logLevel: _logLevel, logSerializers: _logSerializers, ...own } = options;
     gate = new Gate(own);
+    if (fastify.hasRequestDecorator('djangoSession')) {
+      throw new TypeError('session-gateway-upstream: the plugin is registered already, in this scope or around it');
+    }
+    fastify.decorateRequest('djangoSession', null);
   } catch (error) {
+    // Thrown past `done` it would end the process.
     done(error);
     return;
   }
 
-  fastify.decorateRequest('djangoSession', null);
   fastify.addHook('onRequest', async (request, reply) => {
     const { raw } = request;
     const logger = options.logger ?? request.log;
@@ -27,12 +31,38 @@ export function djangoSession(fastify, options, done) {
     } catch (error) {
       if (!(error instanceof SessionRefused)) throw error;
       const { status, headers, body } = gate.refusal(error, logger);
-      if (gate.settings.onRefused === undefined) await reply.code(status).headers(headers).send(body);
-      else await gate.settings.onRefused(error, request, reply);
+      const { onRefused } = gate.settings;
+      if (onRefused === undefined) await reply.code(status).headers(headers).send(body);
+      else await answerRefused(onRefused, error, request, reply);
       return reply;
     }
   });
   done();
+}
+
+/** As Fastify does with a handler: what it returns is sent, and what returns nothing at once answers later by itself. */
+async function answerRefused(onRefused, error, request, reply) {
+  let answered = false;
+  // `reply.sent` is not yet true while hooks look at what was sent.
+  reply.send = function (...args) {
+    answered = true;
+    delete reply.send;
+    return reply.send(...args);
+  };
+  // Unless it says another status: a refusal that goes out as 200 would be taken for an answer. Not with code(): then
+  // redirect() would keep it.
+  reply.raw.statusCode = error.status;
+  try {
+    const returned = onRefused(error, request, reply);
+    if (returned === undefined || returned === reply) return;
+    const body = await returned;
+    if (answered || reply.sent) return;
+    if (body === undefined) throw new Error('onRefused neither answered nor returned a body');
+    await reply.send(body);
+  } catch (failure) {
+    if (!answered) reply.code(500);
+    throw failure;
+  }
 }
 
 // What fastify-plugin would set: the hook counts where the plugin is registered, not only inside of it.

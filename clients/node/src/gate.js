@@ -18,7 +18,7 @@ export class Gate {
   }
 
   /** The session of a request, or a rejection with `SessionRefused`. The time counts at the call. */
-  async open(raw, target, { upgrade = false } = {}) {
+  async open(raw, target, { upgrade = raw.headers.upgrade !== undefined } = {}) {
     const host = raw.headers[':authority'] ?? raw.headers.host;
     return new Session(await this.#verify(tokenOf(raw), { method: raw.method, host, target, upgrade }));
   }
@@ -46,7 +46,14 @@ function tokenOf(raw) {
 export async function refuse(gate, error, req, res) {
   const { status, headers, body } = gate.refusal(error);
   if (gate.settings.onRefused !== undefined) {
-    await gate.settings.onRefused(error, req, res);
+    // Unless it says another status: a refusal that goes out as 200 would be taken for an answer.
+    res.statusCode = status;
+    try {
+      await gate.settings.onRefused(error, req, res);
+    } catch (failure) {
+      if (!res.headersSent) res.statusCode = 500;
+      throw failure;
+    }
     return;
   }
   res.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) });

@@ -1,4 +1,4 @@
-import { SessionError } from './errors.js';
+import { describe, SessionError } from './errors.js';
 import { internals } from './session.js';
 
 const NAME = 'X-Session-Set';
@@ -12,6 +12,9 @@ const LOWER = NAME.toLowerCase();
  * is replaced, and from inside of `write` it would be too late.
  */
 export function guardHead(res, session, logger) {
+  // While the token was checked: a timeout in front of this answered, or the client has left.
+  if (res.headersSent || res.destroyed || res.stream?.destroyed) internals.close(session);
+
   const { writeHead, write, end, flushHeaders } = res;
   let replaced = false;
   /** A call of Node's own `write`, `end` or `flushHeaders` is under way. */
@@ -24,14 +27,17 @@ export function guardHead(res, session, logger) {
     if (status >= 500) return null;
     const value = internals.header(session);
     if (value !== null && (res.hasHeader(NAME) || namesOf(headers).includes(LOWER))) {
-      throw new SessionError(`the session was changed, and ${NAME} was also set by hand`);
+      throw new SessionError(`the session was changed, and ${NAME} was also set by hand`, 'x-session-set-twice');
     }
     return value;
   };
 
   const replace = (error) => {
     internals.close(session);
-    logger.error(`session-gateway-upstream: answered 500, nothing of the session is stored: ${describe(error)}`);
+    const code = error instanceof SessionError && error.code !== undefined ? error.code : 'x-session-set-invalid';
+    logger.error(
+      `session-gateway-upstream: answered 500, nothing of the session is stored: ${describe(error)} (${code})`,
+    );
     res.statusCode = 500;
     if (res.req?.httpVersionMajor !== 2) res.statusMessage = '';
     if (inside) {
@@ -41,7 +47,7 @@ export function guardHead(res, session, logger) {
       return;
     }
     for (const name of res.getHeaderNames()) res.removeHeader(name);
-    const body = '{"code":"x-session-set"}';
+    const body = JSON.stringify({ code });
     writeHead.call(res, 500, {
       'Content-Type': 'application/json',
       'Content-Length': body.length,
@@ -74,6 +80,9 @@ export function guardHead(res, session, logger) {
   res.writeHead = function (...args) {
     if (replaced) return res;
     if (!isOpen()) return writeHead.apply(res, args);
+    // Node takes the fields from the second argument where the third is nothing, and looks at no fourth.
+    args.length = Math.min(args.length, 3);
+    while (args.length > 1 && (args.at(-1) === undefined || args.at(-1) === null)) args.pop();
     let value;
     try {
       value = valueFor(args[0], args.at(-1));
@@ -121,11 +130,30 @@ export function guardHead(res, session, logger) {
     if (!replaced) within(flushHeaders, []);
   };
 
-  res.once('close', () => {
-    if (internals.changedSinceClose(session)) {
+  const ended = () => {
+    if (internals.isClosed(session)) {
+      if (!internals.changedSinceClose(session)) return;
       logger.error('session-gateway-upstream: the session was changed after the head had gone out; that is not stored');
+    } else {
+      // The client has left before it, or it was written past `res`, as WebSocket plugins do.
+      if (wouldSend(session)) {
+        logger.error('session-gateway-upstream: the session was changed, and no head went out; that is not stored');
+      }
+      internals.close(session);
     }
-  });
+  };
+  res.once('close', ended);
+  // Such a response is made for middleware only, and never ends.
+  if (res.socket === null && res.req?.headers.upgrade !== undefined) res.req.socket.once('close', ended);
+}
+
+/** Whether there is a change, be it one that cannot be sent. */
+export function wouldSend(session) {
+  try {
+    return internals.header(session) !== null;
+  } catch {
+    return true;
+  }
 }
 
 /** The lower-case names in the last argument of `writeHead`: an object, pairs, or names and values in turn. */
@@ -141,9 +169,4 @@ function namesOf(headers) {
 function withField(headers, value) {
   if (!Array.isArray(headers)) return { ...headers, [NAME]: value };
   return Array.isArray(headers[0]) ? [...headers, [NAME, value]] : [...headers, NAME, value];
-}
-
-/** Errors of this package hold no values. Of others, such as of a getter in the session, nobody knows. */
-function describe(error) {
-  return error instanceof SessionError ? error.message : `${error?.name ?? 'an error'} while the session was written`;
 }

@@ -1,8 +1,8 @@
 import { STATUS_CODES } from 'node:http';
 
-import { SessionRefused } from './errors.js';
+import { describe, SessionRefused } from './errors.js';
 import { Gate, refuse } from './gate.js';
-import { guardHead } from './head.js';
+import { guardHead, wouldSend } from './head.js';
 import { internals } from './session.js';
 
 /** A wrapper for handlers of node:http (and of HTTP/2's compatibility API) that sets `req.djangoSession`. */
@@ -21,8 +21,13 @@ export function djangoSession(options) {
       await answer(error, req, res);
       return;
     }
-    // As without the wrapper: what a handler throws is the application's.
-    await handler(req, res);
+    try {
+      await handler(req, res);
+    } catch (error) {
+      // Not thrown on: nobody takes the rejection, and one visitor would end the process for all.
+      logger.error(`session-gateway-upstream: the handler failed: ${stackOf(error)}`);
+      answer500(res);
+    }
   };
 
   const answer = async (error, req, res) => {
@@ -30,9 +35,8 @@ export function djangoSession(options) {
       if (!(error instanceof SessionRefused)) throw error;
       await refuse(gate, error, req, res);
     } catch (unexpected) {
-      logger.error(`session-gateway-upstream: answered 500: ${unexpected?.name ?? 'an error'} in exempt or onRefused`);
-      if (res.headersSent) res.destroy();
-      else res.writeHead(500, { 'Content-Length': 0 }).end();
+      logger.error(`session-gateway-upstream: answered 500: ${describe(unexpected)} in exempt or onRefused`);
+      answer500(res);
     }
   };
 
@@ -50,17 +54,43 @@ export function djangoSession(options) {
     }
     const session = req.djangoSession;
     if (session !== undefined) socket.once('close', () => warnOfUnsealed(session, logger));
-    socket.off('error', ignore);
-    await handler(req, socket, head);
+    try {
+      await handler(req, socket, head);
+      socket.off('error', ignore);
+    } catch (error) {
+      logger.error(`session-gateway-upstream: the handler of a handshake failed: ${stackOf(error)}`);
+      socket.destroy();
+    }
   };
 
   return wrap;
 }
 
+/** What a handler throws is the application's: its stack goes into the log, as Node would print it. */
+function stackOf(error) {
+  return typeof error?.stack === 'string' ? error.stack : describe(error);
+}
+
+/** RFC 9113, 7. Without it the stream would end as if the answer were whole. */
+const HTTP2_INTERNAL_ERROR = 2;
+
+/** Where a part of an answer is out, only breaking it off tells that it is not whole. */
+function answer500(res) {
+  if (res.writableEnded) return;
+  if (res.headersSent) {
+    if (res.req.httpVersionMajor === 2) res.stream.close(HTTP2_INTERNAL_ERROR);
+    else res.destroy();
+    return;
+  }
+  for (const name of res.getHeaderNames()) res.removeHeader(name);
+  if (res.req.httpVersionMajor !== 2) res.statusMessage = '';
+  res.writeHead(500, { 'Content-Length': 0 }).end();
+}
+
 function refuseUpgrade(gate, error, socket) {
   let refusal = { status: 500, headers: {}, body: '' };
   if (error instanceof SessionRefused) refusal = gate.refusal(error);
-  else gate.settings.logger.error(`session-gateway-upstream: answered 500: ${error?.name ?? 'an error'} in exempt`);
+  else gate.settings.logger.error(`session-gateway-upstream: answered 500: ${describe(error)} in exempt`);
   const { status, headers, body } = refusal;
   const fields = { ...headers, 'Content-Length': Buffer.byteLength(body), Connection: 'close' };
   const lines = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
@@ -70,13 +100,7 @@ function refuseUpgrade(gate, error, socket) {
 }
 
 function warnOfUnsealed(session, logger) {
-  let header = null;
-  try {
-    header = internals.isClosed(session) ? null : internals.header(session);
-  } catch {
-    header = 'one that cannot be sent';
-  }
-  if (header !== null || internals.changedSinceClose(session)) {
+  if (internals.isClosed(session) ? internals.changedSinceClose(session) : wouldSend(session)) {
     logger.error('session-gateway-upstream: the session was changed in a handshake without seal(); that is not stored');
   }
 }

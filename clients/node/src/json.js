@@ -75,7 +75,7 @@ export function checkString(text, key) {
 }
 
 function cannot(key, what) {
-  return new SessionValueError(`session key ${JSON.stringify(key)} cannot hold ${what}`);
+  return new SessionValueError(`session key ${encodeString(key)} cannot hold ${what}`);
 }
 
 function write(value, key, how, depth) {

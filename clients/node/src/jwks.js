@@ -1,3 +1,5 @@
+import { describe, SessionError } from './errors.js';
+
 const LIFE = 300_000;
 /** Anybody can send a `kid` that there is not: it must not become a request each. */
 const PAUSE = 5_000;
@@ -21,6 +23,9 @@ export function remoteKeys(url, { now = Date.now } = {}) {
         keys = found;
         good = now();
       })
+      .catch((error) => {
+        throw new SessionError(`the JWK set of the gateway could not be fetched: ${describe(error)}`);
+      })
       .finally(() => {
         fetching = null;
       });
@@ -33,7 +38,7 @@ export function remoteKeys(url, { now = Date.now } = {}) {
     if (fetching !== null || now() - tried >= PAUSE) {
       if (isStale || !keys.has(kid)) await refresh();
     } else if (isStale) {
-      throw new Error('the JWK set of the gateway could not be fetched');
+      throw new SessionError('the JWK set of the gateway could not be fetched');
     }
     return keys.get(kid);
   };
@@ -41,7 +46,7 @@ export function remoteKeys(url, { now = Date.now } = {}) {
 
 async function fetchKeys(address) {
   const response = await fetch(address, { redirect: 'error', signal: AbortSignal.timeout(TIMEOUT) });
-  if (!response.ok) throw new Error(`the JWK set of the gateway was answered with ${response.status}`);
+  if (!response.ok) throw new SessionError(`the answer was ${response.status}`);
   const { keys } = await response.json();
   const ours = keys.filter(({ kty, crv, kid, x }) => {
     return kty === 'OKP' && crv === 'Ed25519' && typeof kid === 'string' && typeof x === 'string';

@@ -83,9 +83,7 @@ export class Session extends Guarded {
   get user() {
     this.#checkKnown('user');
     // The gateway leaves the user out too where the token would still be too large.
-    if (this.#withheld === 'too_large' && this.#claims.sub !== undefined && this.#claims.user === undefined) {
-      throw new SessionWithheld('user', this.#withheld);
-    }
+    if (this.#withheld !== null && this.#claims.user === undefined) throw new SessionWithheld('user', this.#withheld);
     return this.#claims.user ?? null;
   }
 
@@ -201,7 +199,7 @@ export class Session extends Guarded {
     const known = (key) => {
       if (typeof key !== 'string' || this.#came !== null) return;
       if (Object.hasOwn(this.#now, key) || this.#deleted.has(key)) return;
-      throw new SessionWithheld(`session key ${JSON.stringify(key)}`, this.#withheld);
+      throw new SessionWithheld(`session key ${encodeString(key)}`, this.#withheld);
     };
     const allKnown = () => {
       if (this.#came === null) throw new SessionWithheld('keys of the session', this.#withheld);
@@ -320,7 +318,8 @@ export class Session extends Guarded {
     if (members.length === conditions && !this.#touch) return null;
     const header = `{${members.join(',')}}`;
     if (header.length > MAX_HEADER) {
-      throw new SessionValueError(`X-Session-Set would have ${header.length} bytes; at most ${MAX_HEADER} can be sent`);
+      const sentence = `X-Session-Set would have ${header.length} bytes; at most ${MAX_HEADER} can be sent`;
+      throw new SessionValueError(sentence, 'x-session-set-too-large');
     }
     return header;
   }
@@ -364,7 +363,7 @@ export class Session extends Guarded {
 function checkKey(key) {
   if (typeof key !== 'string') throw new SessionValueError('a session key is a string');
   if (key.startsWith('_')) {
-    throw new SessionValueError(`session key ${JSON.stringify(key)}: keys that begin with _ are Django's own`);
+    throw new SessionValueError(`session key ${encodeString(key)}: keys that begin with _ are Django's own`);
   }
   checkString(key, key);
 }

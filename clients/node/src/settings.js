@@ -1,5 +1,10 @@
 import { createPublicKey, createSecretKey } from 'node:crypto';
 
+import { SessionError } from './errors.js';
+import { encodeString } from './json.js';
+
+/** What a `kid` is. One that comes in a token goes to functions of the application, and into the log. */
+export const KID = /^[A-Za-z0-9._-]{1,64}$/;
 const MIN_SECRET = 32;
 const OPTIONS = ['keys', 'publicKeys', 'audience', 'issuer', 'leeway', 'checkRequest', 'exempt', 'onRefused', 'logger'];
 const CHECKS = ['unsafe', 'always', 'never'];
@@ -60,11 +65,21 @@ function keyFinder(option, keys, read) {
   if (typeof keys === 'function') {
     return async (kid) => {
       const found = await keys(kid);
-      return found === undefined || found === null ? undefined : read(option, kid, found);
+      if (found === undefined || found === null) return undefined;
+      try {
+        return read(option, kid, found);
+      } catch (error) {
+        // A sentence of this package, not one of the application's.
+        throw new SessionError(error.message);
+      }
     };
   }
   if (typeof keys !== 'object' || keys === null || Object.keys(keys).length === 0) {
     throw wrong(`${option} is an object of at least one kid and its key, or a function`);
+  }
+  const bad = Object.keys(keys).find((kid) => !KID.test(kid));
+  if (bad !== undefined) {
+    throw wrong(`${option}: ${encodeString(bad)} is no kid; a kid is 1 to 64 of the letters A-Z a-z 0-9 . _ -`);
   }
   const found = new Map(Object.entries(keys).map(([kid, key]) => [kid, read(option, kid, key)]));
   return async (kid) => found.get(kid);

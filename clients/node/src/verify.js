@@ -1,12 +1,12 @@
 import { createHash, createHmac, timingSafeEqual, verify as verifySignature } from 'node:crypto';
 
-import { SessionRefused } from './errors.js';
-import { parseJson } from './json.js';
-import { readSettings } from './settings.js';
+import { describe, SessionRefused } from './errors.js';
+import { encodeString, parseJson } from './json.js';
+import { KID, readSettings } from './settings.js';
 
 const MAX_TOKEN = 65536;
 const TYP = 'x-session.v1+jwt';
-const SAFE = ['GET', 'HEAD', 'OPTIONS'];
+const SAFE = ['GET', 'HEAD', 'OPTIONS', 'TRACE'];
 const TEXTS = ['iss', 'aud', 'jti', 'req'];
 const OPTIONAL_TEXTS = ['sub', 'sid', 'rev', 'withheld'];
 
@@ -68,19 +68,20 @@ function checkHeader(header) {
   if (names !== 'alg,kid,typ' || Object.values(header).some((value) => typeof value !== 'string')) {
     throw new SessionRefused('malformed', 'the header is not alg, kid and typ');
   }
-  if (header.typ !== TYP) throw new SessionRefused('typ');
+  if (header.typ !== TYP) throw new SessionRefused('algorithm', `the typ is not ${TYP}`);
 }
 
 /** The key is looked up among those of the algorithm, so that a token never chooses how a key is used. */
 async function checkSignature(settings, { alg, kid }, signed, signature) {
   const finders = { HS256: settings.secret, EdDSA: settings.publicKey };
   if (!Object.hasOwn(finders, alg)) throw new SessionRefused('algorithm');
+  // Nothing of the token is proven yet, and a function of the application may make a path or a query of the kid.
+  if (!KID.test(kid))
+    throw new SessionRefused('unknown-kid', 'the kid is not 1 to 64 of the letters A-Z a-z 0-9 . _ -');
   const key = await find(finders[alg], kid);
   if (key === undefined) {
     const other = await find(alg === 'HS256' ? settings.publicKey : settings.secret, kid);
-    throw other === undefined
-      ? new SessionRefused('unknown-kid', JSON.stringify(kid.slice(0, 64)))
-      : new SessionRefused('algorithm');
+    throw other === undefined ? new SessionRefused('unknown-kid', kid) : new SessionRefused('algorithm');
   }
   const fits = alg === 'HS256' ? fitsSecret(key, signed, signature) : fitsPublicKey(key, signed, signature);
   if (!fits) throw new SessionRefused('signature');
@@ -90,7 +91,7 @@ async function find(finder, kid) {
   try {
     return await finder(kid);
   } catch (error) {
-    throw new SessionRefused('no-key', error instanceof Error ? error.message : undefined);
+    throw new SessionRefused('no-key', describe(error));
   }
 }
 
@@ -121,7 +122,7 @@ function checkClaims(claims) {
 }
 
 function checkParties({ aud, iss }, { audience, issuer }) {
-  const difference = (got, own) => `${JSON.stringify(got)} is not ${JSON.stringify(own)}`;
+  const difference = (got, own) => `${encodeString(got)} is not ${encodeString(own)}`;
   if (aud !== audience) throw new SessionRefused('audience', difference(aud, audience));
   if (iss !== issuer) throw new SessionRefused('issuer', difference(iss, issuer));
 }

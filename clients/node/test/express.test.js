@@ -7,7 +7,7 @@ import express5 from 'express';
 import { SessionClosed } from 'session-gateway-upstream';
 import { djangoSession } from 'session-gateway-upstream/express';
 
-import { ask, logger, OPTIONS, serve } from './support.js';
+import { ask, claims, logger, OPTIONS, serve, sign } from './support.js';
 
 async function served(t, express, build, options = {}) {
   const log = logger();
@@ -121,6 +121,26 @@ for (const [name, express] of Object.entries({ 'Express 4': express4, 'Express 5
       assert.equal((await ask(port, { token: null })).status, options.onRefused === undefined ? 401 : 403);
     }
     assert.equal(called, 0);
+  });
+
+  test(`${name}: a handshake needs a token for just this request, though it is a GET`, async (t) => {
+    const { port } = await served(t, express, (app, session) => {
+      app.use(session, (_req, res) => res.send('in'));
+    });
+    const headers = { Connection: 'upgrade', Upgrade: 'websocket' };
+    assert.equal((await ask(port, { headers })).status, 200);
+    const copied = await ask(port, { headers, token: sign(claims()) });
+    assert.deepEqual([copied.status, copied.text], [401, '{"code":"x-session-other-request"}']);
+  });
+
+  test(`${name}: an onRefused that says no status answers 401, and one that fails 500`, async (t) => {
+    const build = (app, session) => app.use(session);
+    const says = { onRefused: (error, _req, res) => res.send(error.reason) };
+    const got = await ask((await served(t, express, build, says)).port, { token: null });
+    assert.deepEqual([got.status, got.text], [401, 'missing']);
+    const fails = { onRefused: () => assert.fail('as the test wants it') };
+    const { port } = await served(t, express, build, fails);
+    assert.equal((await ask(port, { token: null })).status, 500);
   });
 
   test(`${name}: onRefused and a function for exempt`, async (t) => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { test } from 'node:test';
 
@@ -168,6 +169,72 @@ for (const [name, Fastify] of Object.entries({ 'Fastify 4': fastify4, 'Fastify 5
     await other.register(djangoSession, { ...OPTIONS, logger: log });
     other.get('/', async () => 'x');
     assert.equal((await other.inject('/')).statusCode, 401);
+  });
+
+  test(`${name}: a handshake needs a token for just this request, though it is a GET`, async (t) => {
+    const { port } = await served(t, Fastify, async (app, register) => {
+      await register();
+      app.get('/', async () => 'in');
+    });
+    const headers = { Connection: 'upgrade', Upgrade: 'websocket' };
+    assert.equal((await ask(port, { headers })).status, 200);
+    const copied = await ask(port, { headers, token: sign(claims()) });
+    assert.deepEqual([copied.status, copied.text], [401, '{"code":"x-session-other-request"}']);
+  });
+
+  test(`${name}: what onRefused returns is sent, and where it gives nothing it is a 500`, async (t) => {
+    const hooks = [
+      [() => 'no', 401, 'no'],
+      [() => ({ why: 'no' }), 401, '{"why":"no"}'],
+      [async (error) => ({ why: error.reason }), 401, '{"why":"missing"}'],
+      [async (_error, _request, reply) => (reply.code(403), 'no'), 403, 'no'],
+      [async (_error, _request, reply) => reply.code(403).send('no'), 403, 'no'],
+      [async (_error, _request, reply) => void reply.code(403).send('no'), 403, 'no'],
+      [async (_error, _request, reply) => void reply.redirect('/login'), 302, ''],
+      [async () => {}, 500],
+      [() => assert.fail('as the test wants it'), 500],
+      [async () => assert.fail('as the test wants it'), 500],
+    ];
+    for (const [onRefused, status, text] of hooks) {
+      const build = async (app, register) => {
+        await register();
+        // What was sent is not out at once.
+        app.addHook('onSend', () => new Promise((resolve) => setImmediate(resolve)));
+        app.get('/', async () => assert.fail('the handler was called'));
+      };
+      const { port } = await served(t, Fastify, build, { onRefused });
+      const got = await ask(port, { token: null });
+      assert.deepEqual([got.status, text && got.text], [status, text], String(onRefused));
+    }
+  });
+
+  test(`${name}: a head that is written to the socket is logged with a change`, async (t) => {
+    // As @fastify/websocket does.
+    let closed;
+    const { port, log } = await served(t, Fastify, async (app, register) => {
+      await register();
+      app.get('/', (request, reply) => {
+        request.djangoSession.data.n = 1;
+        closed = once(reply.raw, 'close');
+        reply.hijack();
+        request.raw.socket.end('HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
+      });
+    });
+    await ask(port);
+    await closed;
+    assert.equal(log.length, 1);
+    assert.match(log[0], /^error .*no head went out; that is not stored$/);
+  });
+
+  test(`${name}: two registrations in one scope, or inside each other, stop the start`, async () => {
+    const twice = Fastify();
+    twice.register(djangoSession, OPTIONS).register(djangoSession, OPTIONS);
+    const nested = Fastify();
+    nested.register(djangoSession, OPTIONS).register(async (scope) => scope.register(djangoSession, OPTIONS));
+    for (const app of [twice, nested]) await assert.rejects(async () => app.ready(), /registered already/);
+    const beside = Fastify();
+    for (const _ of 'ab') beside.register(async (scope) => void (await scope.register(djangoSession, OPTIONS)));
+    await beside.ready();
   });
 
   test(`${name}: a mistake in the options stops the start`, async () => {

@@ -37,8 +37,8 @@ const ANSWERS = {
   'POST /flush': '{"session":{}}',
   'POST /stream/n 5': 'onetwothree',
   'POST /late/n': 'start;refused',
-  'POST /large/n': '{"code":"x-session-set"}',
-  'POST /mixed/n 5': '{"code":"x-session-set"}',
+  'POST /large/n': '{"code":"x-session-set-too-large"}',
+  'POST /mixed/n 5': '{"code":"x-session-set-twice"}',
 };
 
 const STATUS = {
@@ -72,8 +72,11 @@ for (const framework of ['http', 'express', 'express4', 'fastify', 'fastify4']) 
     });
 
     after(async () => {
+      const logEnded = once(service.stderr, 'end');
+      const closed = once(service, 'close');
       service.stdin.end();
-      const [code] = await once(service, 'close');
+      await logEnded;
+      const [code] = await closed;
       assert.equal(code, 0, 'it ends with its standard input');
       for (const reason of ['missing', 'malformed', 'twice', 'signature', 'expired', 'other-request']) {
         assert(log.includes(`x-session-${reason}`), `the log says ${reason}`);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { createVerifier } from 'session-gateway-upstream';
+import { createVerifier, SessionError } from 'session-gateway-upstream';
 
 import { remoteKeys } from '../src/jwks.js';
 import { serve, vectors } from './support.js';
@@ -69,7 +69,7 @@ test('without a good JWK set there is no key', async (t) => {
   ]) {
     Object.assign(state, { status, body });
     state.now += 10_000;
-    await assert.rejects(state.find(kid));
+    await assert.rejects(state.find(kid), SessionError);
     await assert.rejects(state.find(kid), /could not be fetched/);
   }
   assert.equal(state.asked, 4);

@@ -41,6 +41,9 @@ const WAYS = {
     res.writeHead(200, ['X-Other', '1', 'Set-Cookie', 'a=1', 'Set-Cookie', 'b=2']).end(),
   'writeHead(status, pairs)': (res) => res.writeHead(200, [['X-Other', '1']]).end('body'),
   'writeHead(status, undefined)': (res) => res.writeHead(200, undefined).end('body'),
+  'writeHead(status, fields, undefined)': (res) => res.writeHead(200, { 'X-Other': '1' }, undefined).end('body'),
+  'writeHead(status, fields, null)': (res) => res.writeHead(200, { 'X-Other': '1' }, null).end('body'),
+  'writeHead(status, text, fields, more)': (res) => res.writeHead(200, 'Fine', { 'X-Other': '1' }, {}).end('body'),
   'setHeader and writeHead': (res) => (res.setHeader('X-Other', '1'), res.writeHead(200, { 'X-More': '1' }).end()),
   pipe: (res) => Readable.from(['bo', 'dy']).pipe(res),
   pipeline: (res) => pipeline(Readable.from(['bo', 'dy']), res),
@@ -104,11 +107,26 @@ test('text beyond ASCII comes out as it went in', async (t) => {
   assert.equal(header, '{"set":{"name":"Jos\\u00e9 \\u65e5\\u672c \\ud83d\\ude00 \\"\\\\\\n\\u2028\\u007f"}}');
 });
 
+const CODES = {
+  'too large': 'too-large',
+  'not JSON': 'invalid',
+  'a getter that fails': 'invalid',
+  'set by hand too': 'twice',
+};
+
 const BAD = {
   'too large': (req) => (req.djangoSession.data.n = 'x'.repeat(20000)),
   'not JSON': (req) => {
     req.djangoSession.data.n = [1];
     req.djangoSession.data.n.push(NaN);
+  },
+  'a getter that fails': (req) => {
+    req.djangoSession.data.n = [1];
+    req.djangoSession.data.n.push({
+      get xxx() {
+        throw new RangeError('xxx');
+      },
+    });
   },
   'set by hand too': (req, res) => {
     change(req);
@@ -125,11 +143,12 @@ for (const [why, act] of Object.entries(BAD)) {
         return way(res);
       });
       assert.equal(got.status, 500);
-      assert.equal(got.text, '{"code":"x-session-set"}');
+      assert.equal(got.text, `{"code":"x-session-set-${CODES[why]}"}`);
       assert.equal(got.change, undefined);
       assert.equal(got.headers['set-cookie'], undefined);
       assert.equal(got.log.length, 1);
       assert.match(got.log[0], /^error .*nothing of the session is stored/);
+      assert(got.log[0].endsWith(`(x-session-set-${CODES[why]})`));
       assert.doesNotMatch(got.log[0], /xxx/);
     });
   }
@@ -160,8 +179,11 @@ test('X-Session-Set by hand is left alone where the session was not changed', as
 
 test('X-Session-Set by hand beside a change is an error in every form of writeHead', async (t) => {
   for (const fields of [{ 'X-SESSION-SET': '{}' }, ['x-session-set', '{}'], [['X-Session-Set', '{}']]]) {
-    const got = await answer(t, (req, res) => (change(req), res.writeHead(200, fields).end()));
-    assert.equal(got.status, 500);
+    for (const more of [[], [undefined], [null], [undefined, {}]]) {
+      const got = await answer(t, (req, res) => (change(req), res.writeHead(200, fields, ...more).end()));
+      assert.equal(got.status, 500);
+      assert.equal(got.change, undefined);
+    }
   }
 });
 

@@ -137,16 +137,7 @@ async function plain() {
     }
     res.end();
   };
-  const wrap = djangoSession(options);
-  return createServer(
-    wrap((req, res) =>
-      handler(req, res).catch((error) => {
-        console.error(error.message);
-        res.statusCode = 500;
-        res.end();
-      }),
-    ),
-  );
+  return createServer(djangoSession(options)(handler));
 }
 
 async function express(name) {
@@ -248,4 +239,5 @@ if (server.server === undefined) await new Promise((resolve) => server.listen(0,
 else await server.listen({ port: 0, host: '127.0.0.1' });
 const { port } = (server.server ?? server).address();
 process.stdout.write(`listening on 127.0.0.1:${port}\n`);
-process.stdin.on('end', () => process.exit(0)).resume();
+// Not before what was logged is written: under load a pipe takes it later.
+process.stdin.on('end', () => process.stderr.write('', () => process.exit(0))).resume();

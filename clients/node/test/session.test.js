@@ -288,6 +288,14 @@ test('errors name the key, never the value', () => {
   );
 });
 
+test('errors show a key in ASCII only', () => {
+  const session = open({});
+  assert.throws(
+    () => (session.data['a\u009b\u2028'] = NaN),
+    ({ message }) => message.includes('"a\\u009b\\u2028"'),
+  );
+});
+
 test('more than 16 KiB cannot be sent', () => {
   const session = open({});
   session.data.x = 'x'.repeat(16384 - '{"set":{"x":""}}'.length);
@@ -371,7 +379,10 @@ test('withheld contents are unknown, not empty, and can be changed', () => {
     flushed.data.a = 1;
     assert.deepEqual(sealed(flushed), { flush: true, set: { a: 1 } });
   }
-  assert.throws(() => open(undefined, { withheld: 'too_large' }).user, SessionWithheld, 'user may have been left out');
+  for (const withheld of ['too_large', 'not_json']) {
+    assert.throws(() => open(undefined, { withheld }).user, SessionWithheld, 'unknown is not absent');
+    assert.deepEqual({ ...open(undefined, { withheld, user: { email: 'a@b' } }).user }, { email: 'a@b' });
+  }
   assert.throws(() => open(undefined, { withheld: 'not_json', rev: undefined }).onlyIfUnchanged(), SessionError);
 });
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHmac, generateKeyPairSync, sign as signWith } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 
@@ -39,7 +40,7 @@ const BAD = {
   'payload changed': 'signature',
   'alg none': 'algorithm',
   'signature empty': 'signature',
-  'other typ, right key': 'typ',
+  'other typ, right key': 'algorithm',
   'unknown kid': 'unknown-kid',
   'wrong key': 'signature',
   'other audience': 'audience',
@@ -131,7 +132,7 @@ test('the header is alg, kid and typ and nothing else', async () => {
     { header: 'null' },
   ];
   for (const how of bad) assert.equal(await reason(NEVER, sign(claims(), how)), 'malformed', inspect(how));
-  assert.equal(await reason(NEVER, sign(claims(), { header: { typ: 'JWT' } })), 'typ');
+  assert.equal(await reason(NEVER, sign(claims(), { header: { typ: 'JWT' } })), 'algorithm');
   assert.equal(await reason(NEVER, sign(claims(), { header: { alg: 'hs256' } })), 'algorithm');
   for (const kid of ['__proto__', 'constructor', 'toString', '']) {
     assert.equal(await reason(NEVER, sign(claims(), { header: { kid } })), 'unknown-kid', kid);
@@ -208,7 +209,7 @@ test('unsafe methods and handshakes need a token for just this request', async (
   assert.equal(await reason(OPTIONS, token), 'other-request', 'what is not known is not the same');
   const unknownHost = sign(claims({ req: digest('POST', 'undefined', '/') }));
   assert.equal(await reason(OPTIONS, unknownHost, { method: 'POST', target: '/' }), 'other-request');
-  for (const method of ['GET', 'HEAD', 'OPTIONS']) {
+  for (const method of ['GET', 'HEAD', 'OPTIONS', 'TRACE']) {
     assert.equal(await reason(OPTIONS, token, { ...parts, method }), 'good', method);
   }
   assert.equal(await reason(OPTIONS, token, { ...parts, method: 'GET', upgrade: true }), 'other-request');
@@ -256,10 +257,66 @@ test('keys may come from a function', async () => {
   await assert.rejects(createVerifier({ ...NEVER, keys: fails })(sign(claims())), { reason: 'no-key', status: 500 });
 });
 
+/** What the log would say, as it stands. */
+async function words(options, token) {
+  const { message } = await createVerifier(options)(token).catch((error) => error);
+  return message;
+}
+
+test('a kid that is none reaches no function for keys, and no log', async () => {
+  const asked = [];
+  const readme = new URL('../package.json', import.meta.url);
+  const folder = new URL('.', import.meta.url);
+  const keys = (kid) => {
+    asked.push(kid);
+    return readFileSync(new URL(kid, folder), 'utf8');
+  };
+  // Whoever has a public file can sign with its text.
+  const forged = sign(claims(), { header: { kid: '../package.json' }, key: readFileSync(readme, 'utf8').trimEnd() });
+  assert.equal(await reason({ ...NEVER, keys }, forged), 'unknown-kid');
+  const bad = ['', 'a/b', 'a\\b', 'a b', 'a%2Fb', 'é', 'a\n', 'a\u009b2J', 'a\u2028b', 'x'.repeat(65)];
+  for (const kid of bad) {
+    const token = sign(claims(), { header: { kid } });
+    for (const options of [{ ...NEVER, keys }, NEVER, { ...NEVER, keys: undefined, publicKeys: keys }]) {
+      assert.equal(await reason(options, token), 'unknown-kid', inspect(kid));
+      assert.match(await words(options, token), /^[\x20-\x7e]*$/);
+    }
+  }
+  assert.deepEqual(asked, []);
+  const longest = 'Az09._-'.padEnd(64, 'x');
+  const token = sign(claims(), { header: { kid: longest } });
+  assert.equal(await reason({ ...NEVER, keys: { [longest]: KEY } }, token), 'good');
+});
+
+test('what a token says reaches a log in ASCII only', async () => {
+  const token = sign(claims({ aud: 'a\u009b\u2028\n' }));
+  assert.match(await words(NEVER, token), /"a\\u009b\\u2028\\n" is not "orders"$/);
+});
+
+test("of an application's function for keys only the name of its error is logged", async () => {
+  const secret = 'postgres://user:password@host';
+  const log = async (error) => {
+    const keys = () => {
+      throw error;
+    };
+    return words({ ...NEVER, keys }, sign(claims()));
+  };
+  assert.equal(await log(new RangeError(secret)), 'the function for keys failed: RangeError');
+  const strange = Object.assign(new Error('x'), { name: `E\n${secret}` });
+  for (const thrown of [secret, strange, undefined, null]) {
+    assert.equal(await log(thrown), 'the function for keys failed: something that is no Error');
+  }
+  const short = { ...NEVER, keys: () => 'short' };
+  assert.match(await words(short, sign(claims())), /failed: .*keys\["orders-1"\] has 5 bytes/);
+});
+
 test('mistakes in options are one sentence at the start, without the secret', () => {
   const wrong = [
     [{ keys: undefined }, /keys or publicKeys is required/],
     [{ keys: {} }, /at least one kid/],
+    [{ keys: { '../a': KEY } }, /keys: "\.\.\/a" is no kid; a kid is/],
+    [{ keys: { 'a\u009b\u2028': KEY } }, /keys: "a\\u009b\\u2028" is no kid/],
+    [{ publicKeys: { '': 'x' } }, /publicKeys: "" is no kid/],
     [{ keys: { a: 'short' } }, /keys\["a"\] has 5 bytes; a secret has at least 32/],
     [{ keys: { a: undefined } }, /keys\["a"\] is not a secret/],
     [{ keys: { a: 'base64:!!!!' } }, /what follows base64: is not base64/],

@@ -3,7 +3,7 @@ import type { GateOptions, Session, SessionRefused } from './index.js';
 
 /** Options of the plugin. */
 export interface DjangoSessionOptions extends GateOptions<FastifyRequest> {
-  /** Answers a refused request instead of the 401. */
+  /** Answers a refused request instead of the 401. The status is 401 already. What it returns is the body. */
   onRefused?: (error: SessionRefused, request: FastifyRequest, reply: FastifyReply) => unknown;
 }
 

@@ -16,7 +16,6 @@ export type Reason =
   | 'twice'
   | 'malformed'
   | 'algorithm'
-  | 'typ'
   | 'unknown-kid'
   | 'no-key'
   | 'signature'
@@ -50,7 +49,10 @@ export interface Claims {
 /** A shared secret: text as the gateway's file or variable holds it, or the bytes themselves. */
 export type Secret = string | Uint8Array;
 
-/** Keys by `kid`, or a function that finds the key of a `kid`: nothing for one that it does not know. */
+/**
+ * Keys by `kid`, or a function that finds the key of a `kid`: nothing for one that it does not know. A kid is 1 to 64 of
+ * the letters A-Z a-z 0-9 . _ - and the function is asked for no other.
+ */
 export type Keys<Key> =
   Readonly<Record<string, Key>> | ((kid: string) => Key | null | undefined | Promise<Key | null | undefined>);
 
@@ -72,7 +74,7 @@ export interface VerifierOptions {
   issuer: string;
   /** Seconds that the clocks may differ: 30. */
   leeway?: number;
-  /** For which requests the token must have been made for just this request: `unsafe` (not GET, HEAD, OPTIONS). */
+  /** For which requests the token must have been made for just this request: `unsafe` (not GET, HEAD, OPTIONS and TRACE; and every handshake). */
   checkRequest?: 'unsafe' | 'always' | 'never';
 }
 
@@ -114,7 +116,7 @@ export class Session {
   get data(): SessionData;
   /** The primary key of the logged-in user, or null. Throws `SessionWithheld` where nobody knows who is calling. */
   get userId(): string | null;
-  /** The columns of the user's row that the gateway's route asks for, or null. */
+  /** The columns of the user's row that the gateway's route asks for, or null. Throws where they may be withheld. */
   get user(): Readonly<Record<string, any>> | null;
   /** Stands for the session, the same as long as its key is. Null where there is no session. */
   get sid(): string | null;
@@ -144,12 +146,15 @@ export class Session {
 }
 
 /** Thrown for what an application does wrong with a session. */
-export class SessionError extends Error {}
+export class SessionError extends Error {
+  /** The code of the 500 that the client gets where the error shows when the head goes out. */
+  readonly code?: string;
+}
 /** What was asked for is not known: the gateway withheld it. */
 export class SessionWithheld extends SessionError {
   readonly withheld: Withheld;
 }
-/** The session was changed after the head of the response had gone out. */
+/** The session was changed after the head of the response had gone out, or after the client had left. */
 export class SessionClosed extends SessionError {}
 /** A value or key that cannot be stored. */
 export class SessionValueError extends SessionError {}

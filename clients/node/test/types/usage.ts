@@ -54,6 +54,18 @@ const header: string | null = session.seal();
 
 const app = express();
 app.use(forExpress({ ...options, exempt: ['/healthz'], onRefused: (error, _req, res) => void res.end(error.code) }));
+app.use(
+  forExpress({
+    ...options,
+    exempt: (req) => req.path === '/healthz' || req.query['token'] !== undefined,
+    onRefused: (error, _req, res) => res.status(403).json({ code: error.code }),
+  }),
+);
+app.use(
+  forExpress({ ...options, onRefused: async (_error, req, res) => res.redirect(`/login?next=${req.originalUrl}`) }),
+);
+// @ts-expect-error: a boolean, and no promise of one
+app.use(forExpress({ ...options, exempt: async (req) => req.path === '/healthz' }));
 app.get('/', (req, res) => {
   res.json(req.djangoSession.data.cart);
 });
@@ -64,6 +76,7 @@ await fastify.register(fastifyDefault, { ...options, onRefused: (_error, _reques
 fastify.get('/', async (request) => request.djangoSession.userId);
 
 const wrap = forHttp({ ...options, logger: console });
+forHttp({ ...options, onRefused: (_error, req, res) => res.writeHead(403).end(req.url) });
 const server = createServer(
   wrap((req, res) => {
     res.end(req.djangoSession.sid);
