@@ -2,15 +2,19 @@
 // middleware that checks X-Session, gives the handler the visitor's Django
 // session, and answers what the handler changed as X-Session-Set.
 //
-//	mw, err := upstream.New(upstream.Config{
-//		Keys:     map[string]string{"orders-1": os.Getenv("XSESSION_SECRET")},
+//	key, err := os.ReadFile("secrets/orders_key")
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	sessions, err := upstream.New(upstream.Config{
+//		Keys:     map[string]string{"orders-1": string(key)},
 //		Audience: "orders",
-//		Issuer:   "gw.shop.example",
+//		Issuer:   "https://shop.example",
 //	})
 //	if err != nil {
 //		log.Fatal(err)
 //	}
-//	log.Fatal(http.ListenAndServe("127.0.0.1:9000", mw.Handler(mux)))
+//	log.Fatal(http.ListenAndServe("127.0.0.1:3001", sessions.Handler(mux)))
 //
 // In a handler:
 //
@@ -20,7 +24,11 @@
 //		http.Error(w, "no session", http.StatusInternalServerError)
 //		return
 //	}
-//	if err := session.Set("cart", append(cart, "book")); err != nil {
+//	err := session.OnlyIfUnchanged() // The visitor gets a 409 if somebody else was faster.
+//	if err == nil {
+//		err = session.Set("cart", append(cart, "book"))
+//	}
+//	if err != nil {
 //		http.Error(w, "no cart", http.StatusInternalServerError)
 //		return
 //	}

@@ -11,7 +11,7 @@ var (
 	ErrNoKey = errors.New("upstream: the session has no such key")
 
 	// ErrNoUser is what User says where no claim "user" came: nobody is logged
-	// in, the route does not ask for it, or the token would have been too large.
+	// in, or the route does not ask for it.
 	ErrNoUser = errors.New("upstream: the token has no user")
 
 	// ErrWithheld is what every [WithheldError] is, for errors.Is.
@@ -20,10 +20,6 @@ var (
 	// ErrClosed is what a change says after the head of the response has gone
 	// out, or the handler has returned: it would be lost.
 	ErrClosed = errors.New("upstream: the response has begun, and the session cannot be changed any more")
-
-	// ErrNoRev is what OnlyIfUnchanged says where the token has no "rev": there is
-	// no session yet, or its contents are withheld.
-	ErrNoRev = errors.New("upstream: the token has no rev to compare")
 
 	// ErrReplaced is what Write says after the session's change could not be sent:
 	// the client has got a 500 instead of the handler's answer.
@@ -98,10 +94,9 @@ const (
 	ReasonMalformed Reason = "malformed"
 	// ReasonAlgorithm: another typ, or an alg that is not the one of the key.
 	ReasonAlgorithm Reason = "algorithm"
-	// ReasonUnknownKid: signed with a key that is not among Keys and PublicKeys.
+	// ReasonUnknownKid: signed with a key that is not there: neither among Keys and
+	// PublicKeys, nor from KeyFunc and PublicKeyFunc, which may also have failed.
 	ReasonUnknownKid Reason = "unknown-kid"
-	// ReasonKeys: KeyFunc or PublicKeyFunc failed, or gave what is no key.
-	ReasonKeys Reason = "keys"
 	// ReasonSignature: the signature does not fit.
 	ReasonSignature Reason = "signature"
 	// ReasonAudience: for another service.
@@ -116,7 +111,8 @@ const (
 	ReasonOtherRequest Reason = "other-request"
 )
 
-// RefusedError is why a request was refused. It holds nothing of the token.
+// RefusedError is why a request was refused. It holds nothing of the token but
+// short names, quoted.
 type RefusedError struct {
 	// Reason is the reason.
 	Reason Reason

@@ -85,6 +85,13 @@ type keyring struct {
 
 func newKeyring(c *Config) (keyring, error) {
 	ring := keyring{fixed: map[string]key{}, secretFunc: c.KeyFunc, publicFunc: c.PublicKeyFunc}
+	for _, keys := range []map[string]string{c.Keys, c.PublicKeys} {
+		for kid := range keys {
+			if !isKid(kid) {
+				return ring, fmt.Errorf("upstream: the kid %+q is not 1 to 64 of A-Z a-z 0-9 . _ -", kid)
+			}
+		}
+	}
 	for kid, text := range c.Keys {
 		secret, err := secretOf(text)
 		if err != nil {
@@ -108,19 +115,34 @@ func newKeyring(c *Config) (keyring, error) {
 	return ring, nil
 }
 
+// isKid says whether a key can have this kid. What a stranger may have written
+// goes to no function, and into no line of a log, before this.
+func isKid(text string) bool {
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("._-", c) >= 0) {
+			return false
+		}
+	}
+	return len(text) >= 1 && len(text) <= 64
+}
+
 func (ring *keyring) find(ctx context.Context, kid string) (key, *RefusedError) {
+	if !isKid(kid) {
+		return key{}, refused(ReasonUnknownKid, "its kid is none that a key can have: 1 to 64 of A-Z a-z 0-9 . _ -")
+	}
 	if k, ok := ring.fixed[kid]; ok {
 		return k, nil
 	}
 	if ring.secretFunc != nil {
 		text, err := ring.secretFunc(ctx, kid)
-		if err != nil {
-			return key{}, refused(ReasonKeys, "KeyFunc failed: %v", err)
+		if err != nil { // Its words may be anything, such as what the store answered.
+			return key{}, refused(ReasonUnknownKid, "KeyFunc(%q) failed with a %T", kid, err)
 		}
 		if text != "" {
 			secret, err := secretOf(text)
 			if err != nil {
-				return key{}, refused(ReasonKeys, "KeyFunc(%s): %v", shown(kid), err)
+				return key{}, refused(ReasonUnknownKid, "KeyFunc(%q) gave no key: %v", kid, err)
 			}
 			return key{secret: secret}, nil
 		}
@@ -128,17 +150,17 @@ func (ring *keyring) find(ctx context.Context, kid string) (key, *RefusedError) 
 	if ring.publicFunc != nil {
 		x, err := ring.publicFunc(ctx, kid)
 		if err != nil {
-			return key{}, refused(ReasonKeys, "PublicKeyFunc failed: %v", err)
+			return key{}, refused(ReasonUnknownKid, "PublicKeyFunc(%q) failed with a %T", kid, err)
 		}
 		if x != "" {
 			public, err := publicKeyOf(x)
 			if err != nil {
-				return key{}, refused(ReasonKeys, "PublicKeyFunc(%s): %v", shown(kid), err)
+				return key{}, refused(ReasonUnknownKid, "PublicKeyFunc(%q) gave no key: %v", kid, err)
 			}
 			return key{public: public}, nil
 		}
 	}
-	return key{}, refused(ReasonUnknownKid, "no key has the kid %s", shown(kid))
+	return key{}, refused(ReasonUnknownKid, "no key has the kid %q", kid)
 }
 
 // shown quotes what a stranger may have written, for the log.

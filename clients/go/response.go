@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -35,8 +34,7 @@ func (w *response) begin(status int) bool {
 	}
 	w.begun = true
 	header := w.ResponseWriter.Header()
-	_, byHand := header[SetHeader]
-	value, err := w.session.finish(status, byHand)
+	value, err := w.session.finish(status, header[SetHeader])
 	if err != nil {
 		w.replaced = true
 		w.replace(err)
@@ -49,13 +47,8 @@ func (w *response) begin(status int) bool {
 }
 
 // replace answers 500. Nothing of the handler's head may say otherwise.
-func (w *response) replace(err error) {
-	w.logf("ERROR: the session's change cannot be sent, and the client gets a 500: %v", err)
-	code := "x-session-set"
-	var known *headError
-	if errors.As(err, &known) {
-		code = known.code
-	}
+func (w *response) replace(err *headError) {
+	w.logf("ERROR: the session's change cannot be sent, and the client gets a 500: %s", err.text)
 	header := w.ResponseWriter.Header()
 	for name := range header {
 		delete(header, name)
@@ -65,7 +58,7 @@ func (w *response) replace(err error) {
 			header[name] = values
 		}
 	}
-	answer(w.ResponseWriter, http.StatusInternalServerError, code)
+	answer(w.ResponseWriter, http.StatusInternalServerError, err.code)
 }
 
 func (w *response) WriteHeader(status int) {

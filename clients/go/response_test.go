@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/textproto"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -129,16 +130,22 @@ func TestTheHeadersOfOuterMiddlewareStay(t *testing.T) {
 	v := readVectors(t)
 	recorder := httptest.NewRecorder()
 	recorder.Header().Set("X-Outer", "1")
+	recorder.Header().Set(SetHeader, `{"cycle":true}`)
 	config := v.config()
 	config.ErrorLog = log.New(io.Discard, "", 0)
 	handler := middlewareOf(t, config).Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, _ := FromContext(r.Context())
 		w.Header().Set("X-Outer", "2")
+		w.Header().Del(SetHeader)
 		must(t, s.Set("a", strings.Repeat("x", 20_000)))
 	}))
 	handler.ServeHTTP(recorder, request("GET", v.token(`"session":{}`)))
 	if recorder.Code != 500 || recorder.Header().Get("X-Outer") != "1" {
 		t.Errorf("%d %v", recorder.Code, recorder.Header())
+	}
+	// But no change: the 500 is no answer of the handler's.
+	if _, there := recorder.Header()[SetHeader]; there {
+		t.Error(recorder.Header())
 	}
 }
 
@@ -237,6 +244,42 @@ func TestAHijackedConnectionLosesNoChange(t *testing.T) {
 	must(t, err)
 	if answer.Header.Get(SetHeader) != `{"set":{"a":2}}` {
 		t.Error(answer.Header)
+	}
+}
+
+// As gorilla/websocket answers a handshake that it does not like.
+func TestATakenChangeGoesOutWhenTheHandshakeFails(t *testing.T) {
+	const change = `{"set":{"a":2}}`
+	for name, c := range map[string]struct {
+		end    func(http.ResponseWriter, string)
+		status int
+		sent   []string
+	}{
+		"http.Error":  {func(w http.ResponseWriter, _ string) { http.Error(w, "Bad Request", 400) }, 400, []string{change}},
+		"nothing":     {func(http.ResponseWriter, string) {}, 200, []string{change}},
+		"set by hand": {func(w http.ResponseWriter, set string) { w.Header().Set(SetHeader, set) }, 200, []string{change}},
+		"500":         {func(w http.ResponseWriter, _ string) { http.Error(w, "failed", 500) }, 500, nil},
+		"another one": {func(w http.ResponseWriter, _ string) { w.Header().Set(SetHeader, "{}") }, 500, nil},
+		"set twice":   {func(w http.ResponseWriter, set string) { w.Header()[SetHeader] = []string{set, set} }, 500, nil},
+	} {
+		answer, lines := answered(t, "GET", func(w http.ResponseWriter, s *Session) {
+			must(t, s.Set("a", 2))
+			set, err := s.Take()
+			must(t, err)
+			c.end(w, set)
+		})
+		if values := answer.Header[SetHeader]; answer.StatusCode != c.status || !reflect.DeepEqual(values, c.sent) {
+			t.Errorf("%s: %d %q %s", name, answer.StatusCode, values, lines)
+		}
+	}
+	answer, _ := answered(t, "GET", func(w http.ResponseWriter, s *Session) {
+		if set, err := s.Take(); set != "" || err != nil {
+			t.Error(set, err)
+		}
+		http.Error(w, "Bad Request", 400)
+	})
+	if _, there := answer.Header[SetHeader]; there {
+		t.Error("a change out of nothing")
 	}
 }
 

@@ -35,6 +35,8 @@ type Session struct {
 	touched, onlyUnchanged bool
 	// expiry is the JSON of "expiry"; "" where it is not set.
 	expiry string
+	// taken is what Take gave.
+	taken string
 }
 
 func newSession(c *claims) *Session {
@@ -51,15 +53,18 @@ func (s *Session) UserID() (string, error) {
 }
 
 // User reads the claim "user", the columns of the user's row that the route asks
-// for, into what into points to. It is [ErrNoUser] where that did not come.
+// for, into what into points to. It is [ErrNoUser] where there is none, and a
+// [WithheldError] where that is not known: with the contents it may be withheld,
+// too.
 func (s *Session) User(into any) error {
-	if !s.claims.withheld.knowsVisitor() {
+	switch {
+	case s.claims.user != nil && s.claims.withheld.knowsVisitor():
+		return read("user", s.claims.user, into)
+	case s.claims.withheld != WithheldNothing:
 		return s.withheldError()
-	}
-	if s.claims.user == nil {
+	default:
 		return ErrNoUser
 	}
-	return read("user", s.claims.user, into)
 }
 
 // SID stands for the session. It is not the cookie, and it differs for each
@@ -171,7 +176,7 @@ func (s *Session) All() (map[string]json.RawMessage, error) {
 // Set sets a key to what encoding/json makes of value. Keys that begin with _
 // belong to Django, and are a [KeyError]; what the session cannot hold is a
 // [ValueError]: NaN, texts that are not UTF-8 or hold U+0000, and what is nested
-// over 30 deep.
+// over 30 deep. What equals the value that came is fine in any case.
 func (s *Session) Set(key string, value any) error {
 	if err := checkKey(key); err != nil {
 		return err
@@ -180,14 +185,23 @@ func (s *Session) Set(key string, value any) error {
 	if err != nil {
 		return err
 	}
-	return s.change(func() {
+	cannotStore := storable(key, raw)
+	err = s.change(func() {
 		base, known := s.base()
-		if old, there := base[key]; known && there && equalJSON(old, raw) {
+		old, there := base[key]
+		switch {
+		case known && there && equalJSON(old, raw):
+			// Django may have stored what the gateway would not take from here.
 			delete(s.edits, key)
-		} else {
-			s.edits[key] = raw
+			cannotStore = nil
+		case cannotStore == nil:
+			s.edits[key] = appendASCII(nil, raw)
 		}
 	})
+	if err != nil {
+		return err
+	}
+	return cannotStore
 }
 
 // Delete removes a key. One that is not there is fine.
@@ -243,11 +257,13 @@ func (s *Session) Touch() error {
 }
 
 // OnlyIfUnchanged makes the change depend on nobody else having changed what came
-// with this request; otherwise the client gets a 409 from the gateway. It is
-// [ErrNoRev] where the token has no rev.
+// with this request; otherwise the client gets a 409 from the gateway. Where there
+// is no session it does nothing: what is set goes into a fresh one, which nobody
+// else can have changed. It is a [WithheldError] where there is one whose version
+// did not come.
 func (s *Session) OnlyIfUnchanged() error {
-	if s.claims.rev == "" && s.claims.withheld.knowsVisitor() {
-		return ErrNoRev
+	if s.claims.rev == "" && s.claims.withheld != WithheldNothing {
+		return s.withheldError()
 	}
 	return s.change(func() { s.onlyUnchanged = true })
 }
@@ -269,7 +285,8 @@ func (s *Session) change(edit func()) error {
 // Take gives the value for X-Session-Set, "" if there is none, and ends the
 // session: every later change is [ErrClosed]. It is for handlers that write a
 // head by themselves on a hijacked connection, such as that of a WebSocket. In
-// every other handler the middleware does it.
+// every other handler the middleware does it, and also in this one, if it answers
+// in the usual way after all.
 func (s *Session) Take() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -277,10 +294,11 @@ func (s *Session) Take() (string, error) {
 		return "", ErrClosed
 	}
 	value, err := s.header()
-	if err == nil {
-		s.closed = true
+	if err != nil {
+		return "", err
 	}
-	return value, err
+	s.closed, s.taken = true, value
+	return value, nil
 }
 
 // A headError is why a response cannot go out as the handler made it.
@@ -289,19 +307,21 @@ type headError struct{ code, text string }
 func (e *headError) Error() string { return e.text }
 
 // finish ends the session with a response of this status. It gives the value for
-// X-Session-Set; "" if there is none. byHand says whether the handler has set one.
-func (s *Session) finish(status int, byHand bool) (string, error) {
+// X-Session-Set; "" if there is none. byHand are those that the handler has set.
+func (s *Session) finish(status int, byHand []string) (string, *headError) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return "", nil
-	}
+	value, err := s.taken, (*headError)(nil)
+	wasClosed := s.closed
 	s.closed = true
 	if status >= http.StatusInternalServerError {
 		return "", nil
 	}
-	value, err := s.header()
-	if err == nil && value != "" && byHand {
+	if !wasClosed {
+		value, err = s.header()
+	}
+	isTaken := s.taken != "" && len(byHand) == 1 && byHand[0] == s.taken
+	if err == nil && value != "" && len(byHand) > 0 && !isTaken {
 		err = &headError{"x-session-set-twice", "the handler has changed the session and has set X-Session-Set by itself"}
 	}
 	return value, err
@@ -325,7 +345,7 @@ func (s *Session) changes() bool {
 }
 
 // header is the value for X-Session-Set; "" if there is nothing to say.
-func (s *Session) header() (string, error) {
+func (s *Session) header() (string, *headError) {
 	if !s.changes() {
 		return "", nil
 	}
@@ -347,7 +367,7 @@ func (s *Session) header() (string, error) {
 		}
 		text = append(append(append(text, '"'), name...), `":`...)
 	}
-	if s.onlyUnchanged {
+	if s.onlyUnchanged && s.claims.rev != "" {
 		member("if")
 		text = appendString(text, s.claims.rev)
 	}
@@ -411,7 +431,7 @@ func checkKey(key string) error {
 	return nil
 }
 
-// encode gives the JSON of a value, in ASCII.
+// encode gives the JSON of a value.
 func encode(key string, value any) (json.RawMessage, error) {
 	raw, err := json.Marshal(value)
 	if err != nil {
@@ -430,11 +450,20 @@ func encode(key string, value any) (json.RawMessage, error) {
 	if bytes.Contains(raw, []byte(`\ufffd`)) && !isUTF8(reflect.ValueOf(value)) {
 		return nil, &ValueError{key, "it has a text that is not UTF-8"}
 	}
-	// X-Session-Set and its "set" are around it.
-	if err := scan(raw, maxNesting-2, true); err != nil {
+	// What came was read by these rules: only what keeps them can equal it.
+	if err := scan(raw, maxTokenNesting, false); err != nil {
 		return nil, &ValueError{key, err.Error()}
 	}
-	return appendASCII(nil, raw), nil
+	return raw, nil
+}
+
+// storable says why the gateway would not store a value.
+func storable(key string, raw json.RawMessage) error {
+	// X-Session-Set and its "set" are around it.
+	if err := scan(raw, maxNesting-2, true); err != nil {
+		return &ValueError{key, err.Error()}
+	}
+	return nil
 }
 
 var (

@@ -39,8 +39,10 @@ func must(t testing.TB, errs ...error) {
 
 func sent(t testing.TB, s *Session) string {
 	t.Helper()
-	value, err := s.finish(200, false)
-	must(t, err)
+	value, err := s.finish(200, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return value
 }
 
@@ -150,7 +152,7 @@ func TestUnknownIsNeverEmpty(t *testing.T) {
 		s := sessionOf(t, `"sid":"s","sub":"42","withheld":"`+string(why)+`"`)
 		_, keys := s.Keys()
 		_, has := s.Has("a")
-		for _, err := range []error{s.Get("a", &into), keys, has} {
+		for _, err := range []error{s.Get("a", &into), keys, has, s.User(&into), s.OnlyIfUnchanged()} {
 			var withheld *WithheldError
 			if !errors.Is(err, ErrWithheld) || !errors.As(err, &withheld) || withheld.Withheld != why {
 				t.Errorf("%s: %v", why, err)
@@ -158,9 +160,6 @@ func TestUnknownIsNeverEmpty(t *testing.T) {
 		}
 		if id, err := s.UserID(); id != "42" || err != nil {
 			t.Errorf("%s: %q %v", why, id, err)
-		}
-		if err := s.OnlyIfUnchanged(); !errors.Is(err, ErrNoRev) {
-			t.Errorf("%s: %v", why, err)
 		}
 		must(t, s.Set("a", 1), s.Delete("b"), s.Get("a", &into))
 		if err := s.Get("b", &into); !errors.Is(err, ErrNoKey) {
@@ -204,11 +203,65 @@ func TestClaimsAreTold(t *testing.T) {
 	if err := nobody.User(&user); !errors.Is(err, ErrNoUser) {
 		t.Errorf("%v", err)
 	}
-	if err := nobody.OnlyIfUnchanged(); !errors.Is(err, ErrNoRev) {
-		t.Errorf("%v", err)
-	}
 	if _, there := nobody.ExpiresAt(); there {
 		t.Error("an end without a session")
+	}
+}
+
+func TestAUserThatCameIsToldAlsoWhereTheContentsAreWithheld(t *testing.T) {
+	s := sessionOf(t, `"sid":"s","sub":"42","user":{"username":"ann"},"withheld":"not_json"`)
+	var user struct{ Username string }
+	if must(t, s.User(&user)); user.Username != "ann" {
+		t.Errorf("%+v", user)
+	}
+}
+
+func TestAVisitorWithoutASessionGetsOneFromAGuardedChange(t *testing.T) {
+	s := sessionOf(t, `"session":{}`)
+	var visits int
+	if err := s.Get("visits", &visits); !errors.Is(err, ErrNoKey) {
+		t.Error(err)
+	}
+	must(t, s.OnlyIfUnchanged(), s.Set("visits", visits+1))
+	if value := sent(t, s); value != `{"set":{"visits":1}}` {
+		t.Error(value)
+	}
+}
+
+func TestWithTooLargeAChangeCanBeGuarded(t *testing.T) {
+	s := sessionOf(t, `"sid":"s","rev":"R-1","withheld":"too_large"`)
+	must(t, s.OnlyIfUnchanged(), s.Set("a", 1))
+	if value := sent(t, s); value != `{"if":"R-1","set":{"a":1}}` {
+		t.Error(value)
+	}
+}
+
+// Tokens carry what the gateway would not store: Django may have stored it.
+func TestWhatCameIsWrittenBackInAnyCase(t *testing.T) {
+	deep := strings.Repeat("[", 60) + strings.Repeat("]", 60)
+	for _, value := range []string{deep, `"a\u0000b"`, `{"\u0000":[1]}`, `[` + strings.Repeat("1", 5000) + `]`} {
+		s := known(t, `{"a":`+value+`}`)
+		var same any
+		must(t, s.Get("a", &same), s.Set("a", same), s.Set("a", json.RawMessage(" "+value)))
+		if value := sent(t, s); value != "" {
+			t.Error(value)
+		}
+		s = known(t, `{"a":`+value+`}`)
+		must(t, s.Set("a", 1), s.Set("a", same))
+		if value := sent(t, s); value != "" {
+			t.Error(value)
+		}
+		// It cannot be stored, so it is no value for another key.
+		var bad *ValueError
+		if err := known(t, `{"a":`+value+`}`).Set("b", same); !errors.As(err, &bad) {
+			t.Error(err)
+		}
+	}
+	var bad *ValueError
+	for came, value := range map[string]any{`"\ufffd"`: "\xff", `{"a":2}`: json.RawMessage(`{"a":1,"a":2}`)} {
+		if err := known(t, `{"a":`+came+`}`).Set("a", value); !errors.As(err, &bad) {
+			t.Errorf("%s is not the same: %v", came, err)
+		}
 	}
 }
 
@@ -271,8 +324,9 @@ func TestAnErrorShowsNoValue(t *testing.T) {
 func TestAChangeAfterTheEndIsAnError(t *testing.T) {
 	for _, status := range []int{200, 303, 404, 500} {
 		s := known(t, `{"a":1}`)
-		_, err := s.finish(status, false)
-		must(t, err)
+		if _, err := s.finish(status, nil); err != nil {
+			t.Fatal(err)
+		}
 		for _, err := range []error{
 			s.Set("a", 1), s.Delete("z"), s.Flush(), s.CycleKey(), s.SetExpiry(0), s.SetDefaultExpiry(), s.Touch(), s.OnlyIfUnchanged(),
 		} {
@@ -296,7 +350,7 @@ func TestTheHeaderIsAtMost16KiB(t *testing.T) {
 	}
 	s = known(t, `{}`)
 	must(t, s.Set("a", strings.Repeat("x", maxSet-overhead+1)))
-	if _, err := s.finish(200, false); err == nil || !strings.Contains(err.Error(), "16385") {
+	if _, err := s.finish(200, nil); err == nil || !strings.Contains(err.Error(), "16385") {
 		t.Errorf("%v", err)
 	}
 }

@@ -26,7 +26,8 @@ const (
 type Check int
 
 const (
-	// CheckUnsafe compares it for every method but GET, HEAD and OPTIONS.
+	// CheckUnsafe compares it for every method but GET, HEAD, OPTIONS and TRACE, and
+	// for every request with an Upgrade field, such as the handshake of a WebSocket.
 	CheckUnsafe Check = iota
 	// CheckAlways compares it for every request.
 	CheckAlways
@@ -37,13 +38,15 @@ const (
 // Config is what New needs to know. Keys or PublicKeys (or their functions),
 // Audience and Issuer are required.
 type Config struct {
-	// Keys are the secrets that are shared with the gateway, by kid. As in the
-	// gateway's configuration a secret that begins with "base64:" is decoded, and
-	// one final newline is cut. A secret has at least 32 bytes.
+	// Keys are the secrets that are shared with the gateway, by kid: 1 to 64 of
+	// A-Z a-z 0-9 . _ -. As in the gateway's configuration a secret that begins with
+	// "base64:" is decoded, and one final newline is cut. A secret has at least 32
+	// bytes.
 	Keys map[string]string
 	// KeyFunc gives a secret by its kid, for keys that change while the service
 	// runs; "" where there is none. It is asked for what is not in Keys. The kid is
-	// one that nobody has verified yet. Its error goes into the log.
+	// one that nobody has verified yet, but always 1 to 64 of A-Z a-z 0-9 . _ -. Of
+	// its error the log has the type only.
 	KeyFunc func(ctx context.Context, kid string) (secret string, err error)
 
 	// PublicKeys are the gateway's public keys where it signs with EdDSA: the x of
@@ -185,7 +188,7 @@ func (m *Middleware) check(r *http.Request) (*claims, *RefusedError) {
 	if err != nil {
 		return nil, err
 	}
-	if m.comparesRequest(r.Method) {
+	if m.comparesRequest(r) {
 		if r.RequestURI == "" || r.Host == "" {
 			return nil, refused(ReasonOtherRequest,
 				"the request does not tell its raw target or Host; put the middleware outside of what removes them, or set CheckRequest: CheckNever")
@@ -200,14 +203,18 @@ func (m *Middleware) check(r *http.Request) (*claims, *RefusedError) {
 	return claims, nil
 }
 
-func (m *Middleware) comparesRequest(method string) bool {
+func (m *Middleware) comparesRequest(r *http.Request) bool {
 	switch m.config.CheckRequest {
 	case CheckNever:
 		return false
 	case CheckAlways:
 		return true
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return len(r.Header.Values("Upgrade")) > 0
 	default:
-		return method != http.MethodGet && method != http.MethodHead && method != http.MethodOptions
+		return true
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -160,6 +161,12 @@ func TestEveryOtherByteOfATokenIsRefused(t *testing.T) {
 	mw := middlewareOf(t, v.config())
 	token := v.Good["user"]
 	for i := range token {
+		// Go's base64 passes over line breaks.
+		for _, more := range []string{"\n", "\r"} {
+			if _, err := mw.verify(context.Background(), token[:i]+more+token[i:]); err == nil {
+				t.Fatalf("%q before byte %d was taken", more, i)
+			}
+		}
 		for _, other := range []string{"", "A", "_", "=", "\n", "."} {
 			changed := token[:i] + other + token[i+1:]
 			if _, err := mw.verify(context.Background(), changed); err == nil && changed != token {
@@ -193,7 +200,7 @@ func TestMalformedTokensAreRefused(t *testing.T) {
 		claims(`"session":{},"sub":"1","s\u0075b":"2"`),
 		claims(`"session":{"a":1,"a":2}`),
 		claims(`"session":{"a":{"b":1,"b":2}}`),
-		claims(`"session":{"a":"\ud800"}`),
+		claims(`"session":{"a":"\ud800"}`), claims("\"session\":{\"a\":\"\xff\"}"), claims("\"session\":{\"\xff\":1}"),
 		claims(`"session":[]`), claims(`"session":null`), claims(`"session":"{}"`),
 		claims(`"session":{},"withheld":"off"`), claims(`"sid":"s"`), claims(`"withheld":""`), claims(`"withheld":null`),
 		claims(`"session":{},"sub":null`), claims(`"session":{},"sub":1`), claims(`"session":{},"sub":""`),
@@ -290,10 +297,16 @@ func TestARefusedRequestGets401AndALineThatSaysWhy(t *testing.T) {
 
 func TestWhatAStrangerWritesCannotForgeALine(t *testing.T) {
 	v := readVectors(t)
-	token := v.sign(`{"alg":"HS256","kid":"a\nERROR: b\u2028","typ":"x-session.v1+jwt"}`, `{}`)
-	_, lines := ask(t, v.config(), request("GET", token), nil)
-	if strings.Count(lines, "\n") != 1 || strings.Contains(lines, "\u2028") {
-		t.Errorf("%q", lines)
+	const forged = `a\nERROR: b\u2028`
+	for _, header := range []string{
+		`{"alg":"HS256","kid":"` + forged + `","typ":"x-session.v1+jwt"}`,
+		`{"alg":"HS256","kid":"k","typ":"` + forged + `"}`,
+		`{"alg":"` + forged + `","kid":"k","typ":"x-session.v1+jwt"}`,
+	} {
+		_, lines := ask(t, v.config(), request("GET", v.sign(header, `{}`)), nil)
+		if strings.Count(lines, "\n") != 1 || strings.Contains(lines, "\u2028") {
+			t.Errorf("%q", lines)
+		}
 	}
 }
 
@@ -315,6 +328,8 @@ func TestReqIsComparedAsConfigured(t *testing.T) {
 		{CheckUnsafe, "GET", "example.com", "/", 200},
 		{CheckUnsafe, "HEAD", "example.com", "/", 200},
 		{CheckUnsafe, "OPTIONS", "example.com", "/", 200},
+		{CheckUnsafe, "TRACE", "example.com", "/", 200},
+		{CheckUnsafe, "CONNECT", "example.com", "/", 401},
 		{CheckAlways, "GET", "example.com", "/", 401},
 		{CheckAlways, "POST", "example.com", "/a%2fb?c=%64", 200},
 		{CheckNever, "POST", "example.com", "/", 200},
@@ -328,6 +343,45 @@ func TestReqIsComparedAsConfigured(t *testing.T) {
 			t.Errorf("%+v: %d %s", c, answer.StatusCode, lines)
 		}
 	}
+}
+
+func TestReqOfAHandshakeIsComparedThoughItIsAGet(t *testing.T) {
+	v := readVectors(t)
+	for _, c := range []struct {
+		target  string
+		upgrade string
+		check   Check
+		status  int
+	}{
+		{"/", "websocket", CheckUnsafe, 200},
+		{"/other", "websocket", CheckUnsafe, 401},
+		{"/other", "spdy/3.1", CheckUnsafe, 401},
+		{"/other", "", CheckUnsafe, 401},
+		{"/other", "websocket", CheckNever, 200},
+	} {
+		config := v.config()
+		config.CheckRequest = c.check
+		r := request("GET", v.token(`"session":{}`))
+		r.RequestURI = c.target
+		r.Header.Set("Upgrade", c.upgrade)
+		if answer, lines := ask(t, config, r, func(http.ResponseWriter, *http.Request) {}); answer.StatusCode != c.status {
+			t.Errorf("%+v: %d %s", c, answer.StatusCode, lines)
+		}
+	}
+}
+
+func TestATextWithNULIsRead(t *testing.T) {
+	v := readVectors(t)
+	ask(t, v.config(), request("GET", v.token(`"session":{"a":"b\u0000","c\u0000":1}`)), func(_ http.ResponseWriter, r *http.Request) {
+		s, _ := FromContext(r.Context())
+		var text string
+		if must(t, s.Get("a", &text)); text != "b\x00" {
+			t.Errorf("%q", text)
+		}
+		if there, err := s.Has("c\x00"); !there || err != nil {
+			t.Error(there, err)
+		}
+	})
 }
 
 func TestExemptRequestsPassWithoutASession(t *testing.T) {
@@ -378,6 +432,8 @@ func TestMistakesAreOneClearSentenceAtTheStart(t *testing.T) {
 		{func(c *Config) { c.Keys["b"] = "base64:not base64 at all, which is quite long" }, "base64"},
 		{func(c *Config) { c.PublicKeys["x"] = "AAAA" }, "32 bytes"},
 		{func(c *Config) { c.PublicKeys[v.Kid] = v.EdDSA.JWKS.Keys[0].X }, "both"},
+		{func(c *Config) { c.Keys["a key"] = c.Keys[v.Kid] }, "a key"},
+		{func(c *Config) { c.PublicKeys["é\n"] = v.EdDSA.JWKS.Keys[0].X }, `"\u00e9\n"`},
 		{func(c *Config) { c.CheckRequest = 7 }, "CheckRequest"},
 		{func(c *Config) { c.Leeway = 2 * time.Hour }, "Leeway"},
 		{func(c *Config) { c.Exempt = []string{"healthz"} }, "Exempt"},
@@ -437,12 +493,49 @@ func TestFunctionsAreAskedForKeysByKid(t *testing.T) {
 		t.Error(reason)
 	}
 	secrets[v.Kid] = "short"
-	if reason := verify(v.Good["user"]); reason != ReasonKeys {
+	if reason := verify(v.Good["user"]); reason != ReasonUnknownKid {
 		t.Error(reason)
 	}
 	failure = errors.New("no answer")
-	if reason := verify(v.Good["user"]); reason != ReasonKeys {
+	if reason := verify(v.Good["user"]); reason != ReasonUnknownKid {
 		t.Error(reason)
+	}
+}
+
+func TestAKidIsLookedAtBeforeAFunctionIsAsked(t *testing.T) {
+	v := readVectors(t)
+	config := v.config()
+	config.Keys, config.PublicKeys = nil, nil
+	var asked []string
+	config.KeyFunc = func(_ context.Context, kid string) (string, error) {
+		asked = append(asked, kid)
+		return "", errors.New("\nERROR: all is well with " + kid + ", whose key is " + v.SecretB64)
+	}
+	for _, kid := range []string{
+		"", "../../etc/passwd", "a b", "a\\nERROR: b", "é", "a\\u0000", "\\u2028", strings.Repeat("a", 65), "a,b", "%0a",
+	} {
+		token := v.sign(`{"alg":"HS256","kid":"`+kid+`","typ":"x-session.v1+jwt"}`, `{}`)
+		answer, lines := ask(t, config, request("GET", token), nil)
+		body, _ := io.ReadAll(answer.Body)
+		if string(body) != `{"code":"x-session-unknown-kid"}`+"\n" {
+			t.Errorf("%q: %s", kid, body)
+		}
+		if strings.Count(lines, "\n") != 1 || kid != "" && strings.Contains(lines, kid) {
+			t.Errorf("%q: %s", kid, lines)
+		}
+	}
+	if len(asked) != 0 {
+		t.Errorf("the function was asked for %q", asked)
+	}
+	kid := "AZaz09._-" + strings.Repeat("k", 55)
+	_, lines := ask(t, config, request("GET", v.sign(`{"alg":"HS256","kid":"`+kid+`","typ":"x-session.v1+jwt"}`, `{}`)), nil)
+	if len(asked) != 1 || asked[0] != kid {
+		t.Errorf("the function was asked for %q", asked)
+	}
+	// What a function of the application says goes into no log: it may hold anything.
+	if strings.Count(lines, "\n") != 1 || strings.Contains(lines, "all is well") || strings.Contains(lines, v.SecretB64) ||
+		!strings.Contains(lines, "errors.errorString") {
+		t.Errorf("%q", lines)
 	}
 }
 

@@ -70,9 +70,6 @@ pub enum Error {
     /// The head of the response has gone out: a change would be lost.
     #[error("the response has begun, and the session cannot be changed any more")]
     Closed,
-    /// There is no session yet, or its contents are withheld.
-    #[error("the token has no rev to compare")]
-    NoRev,
     /// A name that begins with `_` belongs to Django.
     #[error("the name {0} is protected: names that begin with _ belong to Django")]
     Protected(String),
@@ -121,10 +118,8 @@ pub enum Reason {
     Malformed,
     /// Another `typ`, or an `alg` that is not the one of the key.
     Algorithm,
-    /// Signed with a key that is not there.
+    /// Signed with a key that is not there, or what a function gave for it is none.
     UnknownKid,
-    /// What a function gave is no key.
-    Keys,
     /// The signature does not fit.
     Signature,
     /// For another service.
@@ -148,7 +143,6 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::Algorithm => "algorithm",
             Self::UnknownKid => "unknown-kid",
-            Self::Keys => "keys",
             Self::Signature => "signature",
             Self::Audience => "audience",
             Self::Issuer => "issuer",

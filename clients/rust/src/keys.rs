@@ -66,6 +66,9 @@ impl Keys {
 
     fn add(&mut self, kid: &str, kind: Kind, bytes: &[u8]) -> Result<(), SettingsError> {
         let wrong = |rule: String| SettingsError(format!("the key {}: {rule}", shown(kid)));
+        if !is_kid(kid) {
+            return Err(wrong(format!("its kid is not {KID}")));
+        }
         let key = kind.read(bytes).map_err(wrong)?;
         match self.fixed.insert(kid.to_owned(), key) {
             None => Ok(()),
@@ -94,22 +97,22 @@ impl Keys {
         signed: &str,
         signature: &[u8],
     ) -> Result<(), Refused> {
+        let unknown = |detail: String| Refused::new(Reason::UnknownKid, detail);
+        if !is_kid(kid) {
+            return Err(unknown(format!("its kid is not {KID}")));
+        }
         if let Some(key) = self.fixed.get(kid) {
             return key.check(kid, algorithm, signed, signature);
         }
         for (kind, function) in &self.functions {
             if let Some(bytes) = function(kid) {
                 let key = kind.read(&bytes).map_err(|rule| {
-                    Refused::new(
-                        Reason::Keys,
-                        format!("what was given for the kid {}: {rule}", shown(kid)),
-                    )
+                    unknown(format!("what was given for the kid {}: {rule}", shown(kid)))
                 })?;
                 return key.check(kid, algorithm, signed, signature);
             }
         }
-        let detail = format!("no key has the kid {}", shown(kid));
-        Err(Refused::new(Reason::UnknownKid, detail))
+        Err(unknown(format!("no key has the kid {}", shown(kid))))
     }
 }
 
@@ -149,6 +152,16 @@ impl Key {
         }
         Ok(())
     }
+}
+
+/// What a kid is, as a clause.
+const KID: &str = "1 to 64 of A-Z a-z 0-9 . _ -";
+
+/// Whether a key can have this kid. What a stranger may have written goes to no function, and into no line of a log,
+/// before this.
+fn is_kid(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=64).contains(&text.len()) && text.bytes().all(fits)
 }
 
 /// A secret as the gateway reads it.

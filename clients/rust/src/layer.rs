@@ -33,12 +33,12 @@ impl SessionLayer {
     /// ```
     /// use session_gateway_upstream::SessionLayer;
     ///
-    /// let layer = SessionLayer::builder("orders", "gw.shop.example")
+    /// let layer = SessionLayer::builder("orders", "https://shop.example")
     ///     .secret("orders-1", "base64:3Bs8gUMG0e5Hx6moOQDVjvKR9T6sEtMUU4wczvBAOcc=")
     ///     .exempt("/healthz")
     ///     .build()?;
     ///
-    /// let short = SessionLayer::builder("orders", "gw.shop.example").secret("orders-1", "short").build();
+    /// let short = SessionLayer::builder("orders", "https://shop.example").secret("orders-1", "short").build();
     /// assert!(short.unwrap_err().to_string().contains("at least 32"));
     /// # Ok::<(), session_gateway_upstream::SettingsError>(())
     /// ```
@@ -194,7 +194,7 @@ where
                     let code = match error {
                         CannotSend::TooLarge(_) => "x-session-set-too-large",
                         CannotSend::Twice => "x-session-set-twice",
-                        CannotSend::NoField => "x-session-set",
+                        CannotSend::NoField => "x-session-set-invalid",
                     };
                     // Nothing of the handler's head may say otherwise.
                     response = problem(StatusCode::INTERNAL_SERVER_ERROR, code).map(B::from);

@@ -1,14 +1,14 @@
 //! The side of a Rust service behind session-gateway: a tower layer that checks `X-Session`, gives handlers the
 //! visitor's Django session, and answers what they changed as `X-Session-Set`.
 //!
-//! ```
+//! ```no_run
 //! use session_gateway_upstream::SessionLayer;
 //!
-//! let layer = SessionLayer::builder("orders", "gw.shop.example")
-//!     .secret("orders-1", std::env::var("XSESSION_SECRET").unwrap_or("32 bytes at least, from a file or so".into()))
+//! let layer = SessionLayer::builder("orders", "https://shop.example")
+//!     .secret("orders-1", std::fs::read("secrets/orders_key")?)
 //!     .exempt("/healthz")
 //!     .build()?;
-//! # Ok::<(), session_gateway_upstream::SettingsError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! It works with every service of [`http`] types whose response body can be made from a text. A request without a

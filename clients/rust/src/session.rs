@@ -25,12 +25,13 @@ use crate::{Error, Withheld, error::shown, token::Claims, value};
 ///     let session = request.extensions().get::<Session>().ok_or("no layer")?;
 ///     let mut cart: Vec<String> = session.get("cart")?.unwrap_or_default();
 ///     cart.push("book".to_owned());
+///     session.only_if_unchanged()?; // The visitor gets a 409 if somebody else was faster.
 ///     session.insert("cart", &cart)?;
 ///     Ok(cart.len())
 /// }
 /// # mod support { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mod.rs")); }
 /// # let sent = support::sent(r#"{"cart":["pen"]}"#, |request| { add_to_cart(request).unwrap(); });
-/// # assert_eq!(sent.as_deref(), Some(r#"{"set":{"cart":["pen","book"]}}"#));
+/// # assert_eq!(sent.as_deref(), Some(r#"{"if":"R-1","set":{"cart":["pen","book"]}}"#));
 /// ```
 ///
 /// Values are copied out and in, so a list is changed by reading it, changing it and inserting it
@@ -83,15 +84,18 @@ impl Session {
         Ok(self.claims_of().sub.as_deref())
     }
 
-    /// The claim `user`: the columns of the user's row that the route asks for. `None` if it did not come.
+    /// The claim `user`: the columns of the user's row that the route asks for. `None` if there is none.
     ///
     /// # Errors
     ///
-    /// [`Error::Withheld`], [`Error::Type`].
+    /// [`Error::Withheld`]: it may be withheld with the contents. [`Error::Type`].
     pub fn user<T: DeserializeOwned>(&self) -> Result<Option<T>, Error> {
         self.check_visitor()?;
-        let user = self.claims_of().user.as_deref();
-        user.map(|user| read("user", user)).transpose()
+        match (self.claims_of().user.as_deref(), self.withheld()) {
+            (Some(user), _) => read("user", user).map(Some),
+            (None, Some(withheld)) => Err(Error::Withheld(withheld)),
+            (None, None) => Ok(None),
+        }
     }
 
     /// What stands for the session. It is not the cookie, and it differs for each service.
@@ -205,17 +209,17 @@ impl Session {
 /// whose session it is.
 impl Session {
     /// Makes a change, unless it would come to nothing.
-    fn change(&self, change: impl FnOnce(&mut Changes, &Claims)) -> Result<(), Error> {
+    fn change<R>(&self, change: impl FnOnce(&mut Changes, &Claims) -> R) -> Result<R, Error> {
         self.check_visitor()?;
         let mut changes = self.changes();
         if changes.is_closed() {
             return Err(Error::Closed);
         }
-        change(&mut changes, self.claims_of());
-        Ok(())
+        Ok(change(&mut changes, self.claims_of()))
     }
 
-    /// Sets a name to what serde makes of a value. What equals the value that came is no change.
+    /// Sets a name to what serde makes of a value. What equals the value that came is no change, and is fine also
+    /// where it could not be stored.
     ///
     /// # Errors
     ///
@@ -223,11 +227,13 @@ impl Session {
     /// one object, at most 30 objects and arrays inside each other. [`Error::Protected`]: names that begin with `_`.
     pub fn insert(&self, name: &str, value: impl Serialize) -> Result<(), Error> {
         check_name(name)?;
-        let (json, node) = value::to_json(&value).map_err(|rule| Error::Value {
+        let broken = |rule| Error::Value {
             name: shown(name),
             rule,
-        })?;
-        self.change(|changes, claims| changes.insert(claims, name, json, &node))
+        };
+        let (json, node) = value::to_json(&value).map_err(broken)?;
+        self.change(|changes, claims| changes.insert(claims, name, &json, &node))?
+            .map_err(broken)
     }
 
     /// Removes a name. One that is not there is fine.
@@ -265,16 +271,21 @@ impl Session {
         Ok(result)
     }
 
-    /// Removes every name that is there.
+    /// Removes every name that is there, or none.
     ///
     /// # Errors
     ///
-    /// [`Error::Withheld`] also where only the contents are unknown.
+    /// [`Error::Withheld`] also where only the contents are unknown. [`Error::Protected`] where a name is there that
+    /// begins with `_`.
     pub fn clear(&self) -> Result<(), Error> {
-        for name in self.keys()? {
-            self.remove(&name)?;
-        }
-        Ok(())
+        self.change(|changes, claims| {
+            let all = changes.all(claims).map_err(Error::Withheld)?;
+            all.iter().try_for_each(|(name, _)| check_name(name))?;
+            for (name, _) in &all {
+                changes.remove(claims, name);
+            }
+            Ok(())
+        })?
     }
 
     /// Destroys the session, as a logout does, and what was changed before. What is inserted afterwards goes into a
@@ -318,13 +329,15 @@ impl Session {
     /// Makes the change depend on nobody else having changed what came with this request. Otherwise the client gets
     /// a 409 from the gateway.
     ///
+    /// Where there is no session it does nothing: what is inserted goes into a fresh one, which nobody else can have
+    /// changed.
+    ///
     /// # Errors
     ///
-    /// [`Error::NoRev`]: there is no session yet, or its contents are withheld.
+    /// [`Error::Withheld`] also where there is a session whose version did not come.
     pub fn only_if_unchanged(&self) -> Result<(), Error> {
-        self.check_visitor()?;
-        if self.rev().is_none() {
-            return Err(Error::NoRev);
+        if let (None, Some(withheld)) = (self.rev(), self.withheld()) {
+            return Err(Error::Withheld(withheld));
         }
         self.change(|changes, _| changes.only_if_unchanged())
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{HeaderMap, Response, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Response, header, request::Parts};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -21,7 +21,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CheckRequest {
-    /// For every method but GET, HEAD and OPTIONS.
+    /// For every method but GET, HEAD, OPTIONS and TRACE, and for every request with an `Upgrade` field, such as the
+    /// handshake of a WebSocket.
     #[default]
     Unsafe,
     /// For every request.
@@ -84,15 +85,17 @@ impl Builder {
         self
     }
 
-    /// A secret that is shared with the gateway. As in the gateway's configuration one that begins with `base64:` is
-    /// decoded, and one final newline is cut. It has at least 32 bytes.
+    /// A secret that is shared with the gateway, and its name: 1 to 64 of `A-Z a-z 0-9 . _ -`. As in the gateway's
+    /// configuration a secret that begins with `base64:` is decoded, and one final newline is cut. It has at least
+    /// 32 bytes.
     pub fn secret(mut self, kid: &str, secret: impl AsRef<[u8]>) -> Self {
         let done = self.settings.keys.add_secret(kid, secret.as_ref());
         self.note(done)
     }
 
     /// A function that gives secrets by their `kid`, for keys that change while the service runs. It is asked for
-    /// what [`secret`](Self::secret) did not give, before anybody has verified the `kid`, and must not block.
+    /// what [`secret`](Self::secret) did not give, before anybody has verified the `kid`, and must not block. The
+    /// `kid` is always one that a key can have.
     pub fn secrets_by(
         mut self,
         function: impl Fn(&str) -> Option<Vec<u8>> + Send + Sync + 'static,
@@ -213,7 +216,9 @@ impl Settings {
         match self.check_request {
             CheckRequest::Always => true,
             CheckRequest::Never => false,
-            CheckRequest::Unsafe => !matches!(parts.method.as_str(), "GET" | "HEAD" | "OPTIONS"),
+            CheckRequest::Unsafe => {
+                !parts.method.is_safe() || parts.headers.contains_key(header::UPGRADE)
+            }
         }
     }
 }
@@ -237,11 +242,19 @@ fn one_field(headers: &HeaderMap) -> Result<&str, Refused> {
 
 /// `req`: base64url(SHA-256(METHOD SP host SP target)) of the request as it was sent.
 fn check_request(parts: &Parts, req: &str) -> Result<(), Refused> {
-    // HTTP/2 has :authority, which hyper puts into the URI, in place of Host.
+    // HTTP/2 has :authority, which hyper puts into the URI, in place of Host. Where both are there, others may heed
+    // the other one: so has a target in absolute form.
     let mut fields = parts.headers.get_all(header::HOST).iter();
-    let host = match (fields.next(), fields.next(), parts.uri.authority()) {
-        (Some(host), None, _) => host.as_bytes(),
-        (None, None, Some(authority)) => authority.as_str().as_bytes(),
+    let host = fields.next().map(HeaderValue::as_bytes);
+    let authority = parts.uri.authority().map(|text| text.as_str().as_bytes());
+    let host = match (host, fields.next(), authority) {
+        (Some(host), None, Some(authority)) if host != authority => {
+            return Err(Refused::new(
+                Reason::OtherRequest,
+                "its Host is not that of its target",
+            ));
+        }
+        (Some(host), None, _) | (None, None, Some(host)) => host,
         _ => {
             return Err(Refused::new(
                 Reason::OtherRequest,

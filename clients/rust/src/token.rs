@@ -12,12 +12,6 @@ use crate::{
 /// The longest token, in bytes.
 const MAX_TOKEN: usize = 64 * 1024;
 
-/// More than the gateway ever sends: values nested 60 deep, in `session`, in the claims.
-const PAYLOAD: Rules = Rules {
-    nesting: 64,
-    stored: false,
-};
-
 /// Later than this no clock is, and sums do not overflow.
 const MAX_TIME: i64 = 1 << 53;
 
@@ -117,7 +111,7 @@ fn read_header(bytes: &[u8]) -> Result<(String, String), Refused> {
 
 impl Claims {
     fn read(payload: Vec<u8>) -> Result<Self, Refused> {
-        let members = object(&payload, PAYLOAD)?;
+        let members = object(&payload, Rules::READ)?;
         let text = String::from_utf8(payload).map_err(|_| malformed("it is not UTF-8"))?;
         let wrong =
             |name: &str| malformed(format!("the claim {name} is missing or of another type"));

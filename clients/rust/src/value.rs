@@ -1,4 +1,4 @@
-//! A Rust value as JSON in ASCII. serde_json alone would write `null` for NaN and the infinities.
+//! A Rust value as JSON. serde_json alone would write `null` for NaN and the infinities.
 
 use serde::{
     Serialize, Serializer,
@@ -8,17 +8,11 @@ use serde::{
     },
 };
 
-use crate::json::{self, Broken, Node, Rules};
+use crate::json::{Broken, Node, Rules};
 
 const NOT_FINITE: Broken = "JSON has neither NaN nor infinity";
 
-/// `X-Session-Set` and its `"set"` are around a value, and the gateway takes 32.
-const STORED: Rules = Rules {
-    nesting: 30,
-    stored: true,
-};
-
-/// A value's JSON in ASCII, and what it means.
+/// A value's JSON, and what it means. Whether it can be stored is another question: it may equal what came.
 pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<(String, Node), Broken> {
     let text = serde_json::to_string(&Finite(value)).map_err(|error| {
         match error.to_string() == NOT_FINITE {
@@ -27,8 +21,8 @@ pub(crate) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<(String, Node)
             false => "it cannot be written as JSON",
         }
     })?;
-    let node = Node::parse(&text, STORED)?;
-    Ok((json::ascii(text.trim()), node))
+    let node = Node::parse(&text, Rules::READ)?;
+    Ok((text, node))
 }
 
 /// Serialises as its contents do, without numbers that JSON does not have.

@@ -4,18 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::{
     Withheld,
-    json::{self, Node, Rules},
+    json::{self, Broken, Node, Rules},
     token::Claims,
 };
 
 /// The longest `X-Session-Set` that the gateway takes, in bytes.
 const MAX_SET: usize = 16 * 1024;
-
-/// What came was read by these rules, so it is read again.
-const CAME: Rules = Rules {
-    nesting: 64,
-    stored: false,
-};
 
 /// Why the change cannot go out with the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,15 +85,25 @@ impl Changes {
         Ok(all)
     }
 
-    pub(super) fn insert(&mut self, claims: &Claims, name: &str, json: String, node: &Node) {
-        let came = self.came(claims, name);
-        if let Ok(Some(came)) = came
-            && Node::parse(came, CAME).is_ok_and(|came| came == *node)
+    /// Sets a name to this JSON, which means `node`.
+    pub(super) fn insert(
+        &mut self,
+        claims: &Claims,
+        name: &str,
+        json: &str,
+        node: &Node,
+    ) -> Result<(), Broken> {
+        if let Ok(Some(came)) = self.came(claims, name)
+            && Node::parse(came, Rules::READ).is_ok_and(|came| came == *node)
         {
+            // Django may have stored what the gateway would not take from here.
             self.edits.remove(name);
-        } else {
-            self.edits.insert(name.to_owned(), Some(json));
+            return Ok(());
         }
+        Node::parse(json, Rules::STORED)?;
+        let edit = Some(json::ascii(json.trim()));
+        self.edits.insert(name.to_owned(), edit);
+        Ok(())
     }
 
     pub(super) fn remove(&mut self, claims: &Claims, name: &str) {

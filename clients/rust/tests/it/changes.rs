@@ -250,9 +250,10 @@ fn unknown_is_never_empty() {
             assert_eq!(s.contains("a"), Err(unknown.clone()));
             assert_eq!(s.keys().err(), Some(unknown.clone()));
             assert_eq!(s.len(), Err(unknown.clone()));
-            assert_eq!(s.clear(), Err(unknown));
+            assert_eq!(s.clear(), Err(unknown.clone()));
+            assert_eq!(s.user::<Value>(), Err(unknown.clone()));
+            assert_eq!(s.only_if_unchanged(), Err(unknown));
             assert_eq!((s.user_id(), s.withheld()), (Ok(Some("42")), Some(why)));
-            assert_eq!(s.only_if_unchanged(), Err(Error::NoRev));
             s.insert("a", 1).unwrap();
             s.remove("b").unwrap();
             assert_eq!((s.get("a"), s.get::<u8>("b")), (Ok(Some(1)), Ok(None)));
@@ -315,8 +316,86 @@ fn claims_are_told() {
     with(r#""session":{}"#, |s| {
         assert_eq!((s.user_id(), s.user::<Value>()), (Ok(None), Ok(None)));
         assert_eq!((s.sid(), s.rev(), s.expire_date()), (None, None, None));
-        assert_eq!(s.only_if_unchanged(), Err(Error::NoRev));
     });
+}
+
+#[test]
+fn a_user_that_came_is_told_also_where_the_contents_are_withheld() {
+    let claims = r#""sid":"s","sub":"42","user":{"username":"ann"},"withheld":"not_json""#;
+    with(claims, |s| {
+        let user: BTreeMap<String, String> = s.user().unwrap().unwrap();
+        assert_eq!(user["username"], "ann");
+    });
+}
+
+/// What a change of a session with these claims is sent as.
+fn sent_of(claims: &str, change: impl Fn(&Session) -> Result<(), Error>) -> String {
+    let request = Request::get("/")
+        .header("X-Session", support::token(claims))
+        .body(());
+    let response = answer(support::builder(), request.unwrap(), |request| {
+        change(request.extensions().get::<Session>().unwrap()).unwrap();
+    });
+    assert_eq!(response.status(), 200);
+    let value = response.headers().get("x-session-set");
+    value.map_or("", |value| value.to_str().unwrap()).to_owned()
+}
+
+#[test]
+fn a_visitor_without_a_session_gets_one_from_a_guarded_change() {
+    let count = |s: &Session| {
+        s.only_if_unchanged()?;
+        s.update("visits", |visits: &mut u8| *visits += 1)
+    };
+    let nobody = r#""session":{}"#;
+    assert_eq!(sent_of(nobody, count), r#"{"set":{"visits":1}}"#);
+    let ann = r#""sid":"s","rev":"R-1","session":{"visits":1}"#;
+    assert_eq!(sent_of(ann, count), r#"{"if":"R-1","set":{"visits":2}}"#);
+}
+
+#[test]
+fn with_too_large_a_change_can_be_guarded() {
+    let claims = r#""sid":"s","rev":"R-1","withheld":"too_large""#;
+    let value = sent_of(claims, |s| {
+        s.only_if_unchanged()?;
+        s.insert("a", 1)
+    });
+    assert_eq!(value, r#"{"if":"R-1","set":{"a":1}}"#);
+}
+
+#[test]
+fn clear_removes_all_or_nothing() {
+    for last in [r#""_impersonate":1"#, r#""b\u0000":1"#] {
+        let value = sent(&format!(r#"{{"a":1,{last},"c":1}}"#), |s| {
+            assert!(s.clear().is_err());
+            assert_eq!(s.len(), Ok(3));
+            Ok(())
+        });
+        assert_eq!(value, "");
+    }
+}
+
+/// Tokens carry what the gateway would not store: Django may have stored it.
+#[test]
+fn what_came_is_written_back_in_any_case() {
+    let deep = format!("{}{}", "[".repeat(60), "]".repeat(60));
+    let digits = format!("[{}]", "1".repeat(5000));
+    for came in [&deep, r#""a\u0000b""#, r#"{"\u0000":[1]}"#, &digits] {
+        let session = format!(r#"{{"a":{came}}}"#);
+        let value = sent(&session, |s| {
+            let same: Box<RawValue> = s.get("a")?.unwrap();
+            s.insert("a", &same)?;
+            s.insert("a", 1)?;
+            s.insert("a", raw(&format!(" {came}")))?;
+            s.update("a", |_: &mut Box<RawValue>| ())?;
+            // It cannot be stored, so it is no value for another name.
+            assert!(matches!(s.insert("b", same), Err(Error::Value { .. })));
+            Ok(())
+        });
+        assert_eq!(value, "");
+    }
+    let value = sent(r#"{"a":"b\u0000"}"#, |s| s.update("a", |_: &mut Value| ()));
+    assert_eq!(value, "");
 }
 
 #[test]

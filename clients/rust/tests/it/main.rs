@@ -5,6 +5,8 @@
 mod changes;
 mod layer;
 mod log;
+#[cfg(feature = "axum")]
+mod readme;
 #[path = "../support/mod.rs"]
 mod support;
 mod vectors;

@@ -1,6 +1,9 @@
 //! The tokens of tests/vectors/contract.json, and others that are not good.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, UNIX_EPOCH},
+};
 
 use http::{Method, Request, StatusCode};
 use serde_json::Value;
@@ -43,6 +46,25 @@ fn code(builder: Builder, request: Request<()>) -> String {
     let problem: Value = serde_json::from_str(response.body()).unwrap();
     let code = problem["code"].as_str().unwrap();
     code.strip_prefix("x-session-").unwrap().to_owned()
+}
+
+/// base64url(SHA-256(METHOD SP host SP target)).
+pub fn req(method: &str, host: &str, target: &str) -> String {
+    use base64::Engine as _;
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(format!("{method} {host} {target}"));
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)
+}
+
+/// A token for this request.
+fn token_for(method: &str, host: &str, target: &str) -> String {
+    sign(
+        HEADER,
+        &format!(
+            r#"{{"iss":"gw.shop.example","aud":"orders","iat":1764000000,"exp":1764000060,"jti":"A","req":"{}","session":{{}}}}"#,
+            req(method, host, target)
+        ),
+    )
 }
 
 #[test]
@@ -282,14 +304,14 @@ fn a_refusal_is_one_warning_without_the_token() {
         .unwrap()
         .1;
     let hostile = sign(
-        r#"{"alg":"HS256","kid":"a\nERROR b\u2028","typ":"x-session.v1+jwt"}"#,
+        r#"{"alg":"HS256","kid":"k","typ":"a\nERROR b\u2028"}"#,
         "{}",
     );
     for (reason, request) in [
         ("missing", missing),
         ("twice", twice.body(()).unwrap()),
         ("expired", get(&expired)),
-        ("unknown-kid", get(&hostile)),
+        ("algorithm", get(&hostile)),
     ] {
         let field = request.headers().get("X-Session").cloned();
         let log = Log::of(|| assert_eq!(code(builder(), request), reason));
@@ -309,13 +331,6 @@ fn a_refusal_is_one_warning_without_the_token() {
 
 #[test]
 fn req_is_compared_as_the_settings_say() {
-    // base64url(SHA-256("GET shop.example /cart?page=2")), and the same for a POST.
-    let req = |method: &str| {
-        use base64::Engine as _;
-        use sha2::Digest as _;
-        let digest = sha2::Sha256::digest(format!("{method} shop.example /a%2fb?c=%64"));
-        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest)
-    };
     assert_eq!(vectors()["req"]["target"], "/cart?page=2");
     use CheckRequest::{Always, Never, Unsafe};
     for (when, method, host, target, ok) in [
@@ -328,15 +343,12 @@ fn req_is_compared_as_the_settings_say() {
         (Unsafe, "GET", "shop.example", "/", true),
         (Unsafe, "HEAD", "shop.example", "/", true),
         (Unsafe, "OPTIONS", "shop.example", "/", true),
+        (Unsafe, "TRACE", "shop.example", "/", true),
         (Always, "GET", "shop.example", "/", false),
         (Always, "POST", "shop.example", "/a%2fb?c=%64", true),
         (Never, "POST", "shop.example", "/", true),
     ] {
-        let payload = format!(
-            r#"{{"iss":"gw.shop.example","aud":"orders","iat":1764000000,"exp":1764000060,"jti":"A","req":"{}","session":{{}}}}"#,
-            req("POST")
-        );
-        let token = sign(HEADER, &payload);
+        let token = token_for("POST", "shop.example", "/a%2fb?c=%64");
         let http1 = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).unwrap())
             .uri(target)
@@ -376,7 +388,104 @@ fn functions_are_asked_for_keys_by_kid() {
     let token = token(r#""session":{}"#);
     assert_eq!(code(by_kid(Some(crate::support::SECRET)), get(&token)), "");
     assert_eq!(code(by_kid(None), get(&token)), "unknown-kid");
-    assert_eq!(code(by_kid(Some("short")), get(&token)), "keys");
+    assert_eq!(code(by_kid(Some("short")), get(&token)), "unknown-kid");
+}
+
+#[test]
+fn a_kid_is_looked_at_before_a_function_is_asked() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let builder = || {
+        let asked = Arc::clone(&asked);
+        SessionLayer::builder("orders", "gw.shop.example").secrets_by(move |kid| {
+            asked.lock().unwrap().push(kid.to_owned());
+            None
+        })
+    };
+    let of = |kid: &str| {
+        let header = format!(r#"{{"alg":"HS256","kid":"{kid}","typ":"x-session.v1+jwt"}}"#);
+        get(&sign(&header, "{}"))
+    };
+    let long = "a".repeat(65);
+    for kid in [
+        "",
+        "../../etc/passwd",
+        "a b",
+        r"a\nERROR b",
+        "\u{e9}",
+        r"a\u0000",
+        r"\u2028",
+        &long,
+        "a,b",
+        "%0a",
+    ] {
+        let log = Log::of(|| assert_eq!(code(builder(), of(kid)), "unknown-kid", "{kid}"));
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(kid.is_empty() || !log.contains(kid), "{log}");
+    }
+    assert!(asked.lock().unwrap().is_empty());
+    let longest = format!("AZaz09._-{}", "k".repeat(55));
+    assert_eq!(code(builder(), of(&longest)), "unknown-kid");
+    assert_eq!(*asked.lock().unwrap(), [longest]);
+}
+
+#[test]
+fn req_of_a_handshake_is_compared_though_it_is_a_get() {
+    use CheckRequest::{Never, Unsafe};
+    for (target, upgrade, when, wanted) in [
+        ("/", Some("websocket"), Unsafe, ""),
+        ("/other", Some("websocket"), Unsafe, "other-request"),
+        ("/other", Some("spdy/3.1"), Unsafe, "other-request"),
+        ("/other", Some(""), Unsafe, "other-request"),
+        ("/other", None, Unsafe, ""),
+        ("/other", Some("websocket"), Never, ""),
+    ] {
+        let mut request = Request::get(target)
+            .header("Host", "shop.example")
+            .header("X-Session", token_for("GET", "shop.example", "/"));
+        if let Some(upgrade) = upgrade {
+            request = request.header("Upgrade", upgrade);
+        }
+        let got = code(builder().check_request(when), request.body(()).unwrap());
+        assert_eq!(got, wanted, "{target} {upgrade:?}");
+    }
+}
+
+#[test]
+fn a_target_of_another_host_than_host_is_refused() {
+    let token = token_for("POST", "shop.example", "/set/x");
+    for (uri, host, wanted) in [
+        // Absolute form, and :authority beside a Host.
+        (
+            "http://evil.example/set/x",
+            Some("shop.example"),
+            "other-request",
+        ),
+        (
+            "http://shop.example/set/x",
+            Some("evil.example"),
+            "other-request",
+        ),
+        (
+            "http://shop.example:80/set/x",
+            Some("shop.example"),
+            "other-request",
+        ),
+        (
+            "http://a@shop.example/set/x",
+            Some("shop.example"),
+            "other-request",
+        ),
+        ("http://shop.example/set/x", Some("shop.example"), ""),
+        ("http://shop.example/set/x", None, ""),
+        ("/set/x", Some("shop.example"), ""),
+    ] {
+        let mut request = Request::post(uri).header("X-Session", &token);
+        if let Some(host) = host {
+            request = request.header("Host", host);
+        }
+        let got = code(builder(), request.body(()).unwrap());
+        assert_eq!(got, wanted, "{uri} {host:?}");
+    }
 }
 
 #[test]
@@ -400,6 +509,11 @@ fn mistakes_are_a_sentence_at_the_start() {
         (
             builder().secret("orders-2025-11", crate::support::SECRET),
             "twice",
+        ),
+        (builder().secret("a key", crate::support::SECRET), "a key"),
+        (
+            builder().secret("\u{e9}\n", crate::support::SECRET),
+            r"\u00e9\n",
         ),
         (builder().leeway(Duration::from_secs(7200)), "leeway"),
         (builder().exempt("healthz"), "exempt"),
