@@ -26,6 +26,8 @@ CLIENTS = REPOSITORY / "clients"
 # As gateway.toml has them.
 PORTS = {"gateway": 8080, "django": 8000, "starlette": 8001, "aiohttp": 8002, "express": 8003, "go": 8004}
 
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Failed(Exception):
     """A sentence for the reader."""
@@ -39,8 +41,8 @@ def main():
     options.add_argument("--gateway", help="a session-gateway program; by default it is built here with cargo")
     options.add_argument("--prepare", action="store_true", help="only install and build")
     options = options.parse_args()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        signal.signal(getattr(signal, name), interrupted)
+    for number in ENDS:
+        signal.signal(number, interrupted)
     try:
         shop = Shop(options.folder.resolve(), (options.data or options.folder / "data").resolve())
         shop.prepare(options.gateway)
@@ -52,8 +54,9 @@ def main():
         pass
 
 
-def interrupted(number, _frame):
-    signal.signal(number, signal.SIG_IGN)  # Once is enough: what was started is being ended.
+def interrupted(_number, _frame):
+    for number in ENDS:
+        signal.signal(number, signal.SIG_IGN)  # Once is enough: what was started is being ended.
     raise KeyboardInterrupt
 
 
