@@ -68,6 +68,18 @@ fn a_service_asked_past_the_gateway_refuses() {
 }
 
 #[test]
+fn a_post_that_is_no_form_changes_nothing() {
+    let shop = Shop::start();
+    for service in SERVICES {
+        let target = format!("/{service}/");
+        let answer = Ask::new(shop.address, "POST", &target)
+            .host(&shop.address.to_string())
+            .send();
+        assert_eq!(answer.status, 303, "{target}: {}", answer.text());
+    }
+}
+
+#[test]
 fn when_one_ends_everything_ends_and_it_is_said_which() {
     let mut shop = Shop::start();
     signal(shop.process_of("express"), "KILL");
