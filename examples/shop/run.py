@@ -26,6 +26,8 @@ CLIENTS = REPOSITORY / "clients"
 # As gateway.toml has them.
 PORTS = {"gateway": 8080, "django": 8000, "starlette": 8001, "aiohttp": 8002, "express": 8003, "go": 8004}
 
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Failed(Exception):
     """A sentence for the reader."""
@@ -39,11 +41,12 @@ def main():
     options.add_argument("--gateway", help="a session-gateway program; by default it is built here with cargo")
     options.add_argument("--prepare", action="store_true", help="only install and build")
     options = options.parse_args()
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        signal.signal(getattr(signal, name), interrupted)
+    for number in ENDS:
+        signal.signal(number, interrupted)
     try:
         shop = Shop(options.folder.resolve(), (options.data or options.folder / "data").resolve())
-        shop.prepare(options.gateway)
+        # Where it is not to run, it need not be there.
+        shop.prepare(program(options.gateway) if options.gateway and not options.prepare else options.gateway)
         if not options.prepare:
             shop.run(options.port)
     except (Failed, OSError) as failed:
@@ -52,8 +55,9 @@ def main():
         pass
 
 
-def interrupted(number, _frame):
-    signal.signal(number, signal.SIG_IGN)  # Once is enough: what was started is being ended.
+def interrupted(_number, _frame):
+    for number in ENDS:
+        signal.signal(number, signal.SIG_IGN)  # Once is enough: what was started is being ended.
     raise KeyboardInterrupt
 
 
@@ -63,6 +67,7 @@ class Shop:
     def __init__(self, folder, data):
         self.folder, self.data = folder, data
         self.python = folder / "python" / "bin" / "python"
+        self.express = folder / "express" / "examples" / "shop" / "express"
         self.missing = {}  # Services that cannot run here, and why.
         self.running = {}
 
@@ -71,7 +76,7 @@ class Shop:
     def prepare(self, gateway):
         self.gateway = gateway or self.build_gateway()
         self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / ".lock", "w") as lock:
+        with open(self.folder / ".lock", "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # Another one may be at it.
             self.install_python()
             self.install("express", self.install_express)
@@ -88,7 +93,7 @@ class Shop:
     def build_gateway(self):
         if not shutil.which("cargo"):
             if installed := shutil.which("session-gateway"):
-                return installed
+                return os.path.abspath(installed)
             raise Failed("cargo is missing: install Rust (https://rustup.rs), or name a session-gateway with --gateway")
         say("builds the gateway (minutes at the first time)")
         self.call("cargo build", ["cargo", "build", "--release", "--locked"], cwd=REPOSITORY, shown=True)
@@ -101,9 +106,9 @@ class Shop:
             raise Failed("python3 has no venv: apt install python3-venv")
         packages = [CLIENTS / "python", CLIENTS / "django"]
         sources = [package / part for package in packages for part in ("pyproject.toml", "src")]
-        if not self.python.exists():  # It leads to a Python that is gone, or has never been.
-            shutil.rmtree(self.folder / "python", ignore_errors=True)
-        with made_from(self.folder / "python", [HERE / "requirements.txt", *sources]) as folder:
+        # Otherwise it leads to a Python that is gone, or has never been.
+        is_whole = self.python.exists()
+        with made_from(self.folder / "python", [HERE / "requirements.txt", *sources], is_whole) as folder:
             if not folder:
                 return
             say("installs Django, Starlette and aiohttp")
@@ -116,11 +121,18 @@ class Shop:
     def install_express(self):
         if lacking := lacks("node", "nodejs", "--version", (18, 0)) or lacks("npm", "npm"):
             return lacking
-        folder = HERE / "express"
-        with made_from(folder / "node_modules", [folder / "package.json", folder / "package-lock.json"]) as modules:
-            if modules:
+        # A service finds its packages beside it or above it. So that none are in the source tree, it runs from a copy
+        # that has around it what it and package.json name.
+        packages = [HERE / "express" / "package.json", HERE / "express" / "package-lock.json"]
+        is_whole = (self.express / "node_modules").exists()
+        with made_from(self.folder / "express", packages, is_whole) as folder:
+            for file in (HERE / "express" / "service.js", *packages):
+                put(shutil.copyfile, file, self.express / file.name)
+            put(os.symlink, HERE / "pages", self.express.parent / "pages")
+            put(os.symlink, CLIENTS / "node", self.folder / "express" / "clients" / "node")
+            if folder:
                 say("installs Express")
-                self.call("npm ci", ["npm", "ci", "--no-audit", "--no-fund"], cwd=folder)
+                self.call("npm ci", ["npm", "ci", "--no-audit", "--no-fund"], cwd=self.express)
         return None
 
     def install_go(self):
@@ -149,7 +161,9 @@ class Shop:
         ports = free_ports(port)
         site = {"SHOP_FOLDER": str(self.data), "DJANGO_SETTINGS_MODULE": "shop.settings"}
         manage = [self.python, "-B", HERE / "django" / "manage.py"]
+        self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.make_keys()
+        (self.data / "db.sqlite3").touch(mode=0o600)  # It will hold sessions.
         self.call("migrate", [*manage, "migrate", "--verbosity", "0"], **site)
         self.call("making the user demo", [*manage, "shell", "-c", DEMO_USER], **site)
         config = self.data / "gateway.toml"
@@ -159,7 +173,7 @@ class Shop:
             self.start("django", [*manage, "runserver", "--noreload", listen], ports, **site)
             self.start("starlette", [self.python, "-B", HERE / "starlette" / "service.py"], ports)
             self.start("aiohttp", [self.python, "-B", HERE / "aiohttp" / "service.py"], ports)
-            self.start("express", ["node", HERE / "express" / "service.js"], ports, NODE_ENV="production")
+            self.start("express", ["node", self.express / "service.js"], ports, NODE_ENV="production")
             self.start("go", [self.folder / "go-service"], ports)
             for service in set(PORTS) - {"gateway"}:
                 self.await_listening(service, ports[service])
@@ -177,11 +191,10 @@ class Shop:
     def make_keys(self):
         """Django's SECRET_KEY, and a key for each service that it shares with the gateway."""
         keys = self.data / "keys"
-        keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys.mkdir(exist_ok=True, mode=0o700)
         for name in set(PORTS) - {"gateway"}:
             if not (keys / name).exists():
-                with open(os.open(keys / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                    file.write(secrets.token_urlsafe(48))
+                put(write_key, secrets.token_urlsafe(48), keys / name)
 
     def start(self, name, command, ports, **environment):
         """Starts a program that is to run until the end; or what stands in for a service that cannot."""
@@ -254,25 +267,58 @@ def lacks(program, package, ask=None, wanted=(0, 0)):
     return None
 
 
+def program(named):
+    """The path of a program, from everywhere."""
+    if found := shutil.which(named):
+        return os.path.abspath(found)
+    raise Failed(f"there is no program {named}")
+
+
+def put(make, what, path):
+    """Makes a file, whole or not at all: it may be in use, and this may be interrupted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    make(what, new)
+    os.replace(new, path)
+
+
+def write_key(key, path):
+    path.touch(mode=0o600)
+    path.write_text(key)
+
+
 def say(line):
     print(f"shop: {line}", flush=True)
 
 
 @contextlib.contextmanager
-def made_from(folder, sources):
-    """Gives the folder to be made, without what an older one had; or None where it was made from just these."""
+def made_from(folder, sources, is_whole):
+    """Gives the folder to be made, emptied; or None where it is whole and was made from just these."""
     digest = hashlib.sha256(str(folder).encode())
     for source in sources:
         for file in sorted(source.rglob("*")) if source.is_dir() else [source]:
             if file.is_file() and "__pycache__" not in file.parts:
                 digest.update(file.read_bytes())
     stamp = folder / ".made-from"
-    if stamp.exists() and stamp.read_text() == digest.hexdigest():
+    if is_whole and stamp.exists() and stamp.read_text() == digest.hexdigest():
         yield None
         return
-    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder) and not stamp.exists() and not is_empty(folder):
+        raise Failed(f"{folder} is there and was not made by this program")
+    folder.mkdir(exist_ok=True)
+    stamp.write_text("")  # It stays while the folder is emptied and made: until then it is nobody else's either.
+    for path in set(folder.iterdir()) - {stamp}:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     yield folder
     stamp.write_text(digest.hexdigest())
+
+
+def is_empty(folder):
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def free_ports(wanted):
@@ -298,9 +344,9 @@ def is_free(port):
 
 
 def with_ports(config, ports):
-    """gateway.toml with these ports in the place of the usual ones."""
+    """gateway.toml with these ports in the place of the usual ones; others stay."""
     used = {str(PORTS[name]): str(port) for name, port in ports.items()}
-    return re.sub(r'(?<="127\.0\.0\.1:)\d+(?=")', lambda usual: used[usual[0]], config)
+    return re.sub(r'(?<="127\.0\.0\.1:)\d+(?=")', lambda usual: used.get(usual[0], usual[0]), config)
 
 
 def stand_in(port, sentence):

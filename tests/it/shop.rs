@@ -68,6 +68,31 @@ fn a_service_asked_past_the_gateway_refuses() {
 }
 
 #[test]
+fn a_post_that_is_no_form_changes_nothing() {
+    let shop = Shop::start();
+    for service in SERVICES {
+        let target = format!("/{service}/");
+        let answer = Ask::new(shop.address, "POST", &target)
+            .host(&shop.address.to_string())
+            .send();
+        assert_eq!(answer.status, 303, "{target}: {}", answer.text());
+    }
+}
+
+#[test]
+fn only_its_user_can_read_keys_and_sessions() {
+    let shop = Shop::start();
+    let mut files = vec![shop.data.path().join("db.sqlite3")];
+    for name in SERVICES.into_iter().chain(["django"]) {
+        files.push(shop.data.path().join("keys").join(name));
+    }
+    for file in files {
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+}
+
+#[test]
 fn when_one_ends_everything_ends_and_it_is_said_which() {
     let mut shop = Shop::start();
     signal(shop.process_of("express"), "KILL");
@@ -157,6 +182,58 @@ fn what_the_shop_cannot_do_without_is_said_in_a_sentence() {
     );
 }
 
+#[test]
+fn a_gateway_that_is_not_there_is_said_before_anything_is_installed() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = ended(
+        run()
+            .args(["--gateway", "target/none/session-gateway", "--folder"])
+            .arg(folder.path()),
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        said,
+        "examples/shop/run: there is no program target/none/session-gateway\n"
+    );
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_folder_that_others_have_made_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let python = folder.path().join("python");
+    fs::create_dir(&python).unwrap();
+    fs::write(python.join("keep.txt"), "kept").unwrap();
+    let output = ended(
+        run()
+            .args(["--prepare", "--gateway", "none", "--folder"])
+            .arg(folder.path()),
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("/python is there and was not made by this program"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(python.join("keep.txt")).unwrap(), "kept");
+}
+
+#[test]
+fn addresses_that_are_not_the_shops_stay_in_its_configuration() {
+    let script = "import sys; sys.path.insert(0, 'examples/shop'); import run; \
+        print(run.with_ports('\"127.0.0.1:8081\" \"127.0.0.1:8080\"', {'gateway': 1}))";
+    let output = ended(
+        Command::new("python3")
+            .args(["-B", "-c", script])
+            .current_dir(env!("CARGO_MANIFEST_DIR")),
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "\"127.0.0.1:8081\" \"127.0.0.1:1\"\n"
+    );
+}
+
 /// The running example. Everything that it has started ends with it.
 struct Shop {
     process: Process,
@@ -170,7 +247,13 @@ struct Shop {
 impl Shop {
     /// Starts it before this test's gateway.
     fn start() -> Self {
-        Self::start_with(run().args(["--gateway", env!("CARGO_BIN_EXE_session-gateway")]))
+        // By a path that is right only where the command is given.
+        let program = Path::new(env!("CARGO_BIN_EXE_session-gateway"));
+        Self::start_with(
+            run()
+                .args(["--gateway", "./session-gateway"])
+                .current_dir(program.parent().unwrap()),
+        )
     }
 
     /// Starts it on free ports with a folder of its own for what changes.

@@ -43,6 +43,26 @@ def secret_files(value):
             yield from secret_files(inner)
 
 
+def namespaces_of_services(gateway):
+    """Those of all servers: NAME.NAMESPACE.svc.cluster.local:PORT."""
+    for upstream in gateway["upstream"].values():
+        for server in upstream["servers"]:
+            _, namespace, rest = server.split(".", 2)
+            assert rest.startswith("svc.cluster.local:"), server
+            yield namespace
+
+
+def admitted(policy, port):
+    """The namespaces that may reach a port."""
+    return {
+        namespace
+        for rule in policy["spec"]["ingress"]
+        if {"port": port} in rule["ports"]
+        for peer in rule["from"]
+        for namespace in peer["namespaceSelector"]["matchLabels"].values()
+    }
+
+
 def main():
     """Fails at the first thing that is wrong."""
     kustomization, objects = read()
@@ -70,6 +90,12 @@ def main():
         if kind == "Service":
             assert found["spec"]["selector"] == labels, name
             assert all(port["targetPort"] in ports for port in found["spec"]["ports"]), name
+
+    # Who may reach them: services fetch the public keys where Prometheus asks.
+    policy = objects["NetworkPolicy", "session-gateway"]
+    assert admitted(policy, "http") == {"ingress-nginx"}, policy
+    assert admitted(policy, "health") == {"monitoring", *namespaces_of_services(gateway)}, policy
+    assert objects["Service", "session-gateway-health"]["spec"]["ports"][0]["targetPort"] == "health"
 
     # Ports, files and times are those of gateway.toml.
     assert [listener["address"] for listener in gateway["listener"]] == [f"0.0.0.0:{ports['http']}"]

@@ -36,7 +36,7 @@ app.get('/express/', (req, res) => {
 // One of the buttons. The gateway lets them through from the site's own pages only.
 app.post('/express/', express.urlencoded({ extended: false }), (req, res) => {
   const session = req.djangoSession;
-  switch (req.body.do) {
+  switch (req.body?.do) {
     case 'add':
       // What another page puts in meanwhile is not lost: one of the two gets a 409.
       if (session.rev) session.onlyIfUnchanged();
@@ -51,7 +51,7 @@ app.post('/express/', express.urlencoded({ extended: false }), (req, res) => {
     case 'logout':
       session.flush();
   }
-  if (['en', 'de', 'fr'].includes(req.body.language)) session.data.language = req.body.language;
+  if (['en', 'de', 'fr'].includes(req.body?.language)) session.data.language = req.body.language;
   res.redirect(303, '/express/');
 });
 
