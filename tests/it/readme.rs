@@ -15,7 +15,6 @@ use crate::support::{
     Database, Django, Engine, Gateway, Process, Release, SECRET_KEY, Served as _, eventually,
     from_tests_run,
     gateway::{ended, program},
-    token,
 };
 
 const README: &str = include_str!("../../README.md");
@@ -54,7 +53,11 @@ impl Site {
         let secrets = folder.path().join("secrets");
         std::fs::create_dir(&secrets).unwrap();
         std::fs::write(secrets.join("django_secret_key"), SECRET_KEY).unwrap();
-        std::fs::write(secrets.join("orders_key"), token::secret("orders")).unwrap();
+        let lines = block("sh", "session_gateway_config");
+        let line = lines.lines().find(|line| line.contains("key new")).unwrap();
+        let words = line.split('#').next().unwrap().split_whitespace();
+        let made = ended(program().args(words.skip(1)).current_dir(folder.path()));
+        assert!(made.status.success(), "{made:?}");
         let database = Database::empty(Engine::Sqlite);
         let django = Django::start(Release::V52, &database);
         let address = free_port();

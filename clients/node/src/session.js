@@ -145,11 +145,9 @@ export class Session extends Guarded {
 
   onlyIfUnchanged() {
     this.#checkChangeable('onlyIfUnchanged');
-    if (this.rev === null) {
-      throw new SessionError(
-        'onlyIfUnchanged: the token has no rev: there is no session, or its contents are withheld',
-      );
-    }
+    // What is set goes into a new session then, which nobody else can have changed.
+    if (this.sid === null) return;
+    if (this.rev === null) throw new SessionError('onlyIfUnchanged: the token has no rev, as its contents are withheld');
     this.#if = this.rev;
   }
 

@@ -90,7 +90,7 @@ function secretKey(option, kid, written) {
   const at = `${option}[${JSON.stringify(kid)}]`;
   let bytes = written;
   if (typeof written === 'string') {
-    const text = written.replace(/\n$/, '');
+    const text = written.replace(/\r?\n$/, '');
     if (text.startsWith('base64:')) {
       const encoded = text.slice('base64:'.length).replace(/={0,2}$/, '');
       bytes = Buffer.from(encoded, 'base64');

@@ -194,7 +194,9 @@ test('flush, cycleKey, setExpiry, touch and onlyIfUnchanged', () => {
     assert.throws(() => open({}).setExpiry(wrong), SessionValueError);
   }
   const nobody = open({}, { sid: undefined, rev: undefined });
-  assert.throws(() => nobody.onlyIfUnchanged(), SessionError);
+  nobody.onlyIfUnchanged();
+  nobody.data.cart = ['book'];
+  assert.deepEqual(sealed(nobody), { set: { cart: ['book'] } });
 });
 
 test('what JSON or the gateway cannot carry is refused at the assignment, and what was there stays', () => {

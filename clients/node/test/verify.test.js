@@ -227,6 +227,7 @@ test('secrets are read as the gateway reads them', async () => {
   const spellings = [
     text,
     `${text}\n`,
+    `${text}\r\n`,
     Buffer.from(text),
     new Uint8Array(Buffer.from(text)),
     `base64:${Buffer.from(text).toString('base64')}\n`,

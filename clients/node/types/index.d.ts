@@ -136,7 +136,10 @@ export class Session {
   setExpiry(seconds: number | null): void;
   /** Extends the session, also where nothing else changes. */
   touch(): void;
-  /** Stores only if nobody else has changed what this request saw. Otherwise the client gets a 409. */
+  /**
+   * Stores only if nobody else has changed what this request saw. Otherwise the client gets a 409. Where there is no
+   * session yet, it does nothing.
+   */
   onlyIfUnchanged(): void;
   /**
    * Ends the changes and gives the value for `X-Session-Set`, or null where nothing changed. Only for a head that is

@@ -341,6 +341,8 @@ class Keys(unittest.TestCase):
             (SECRET, SECRET.encode()),
             (SECRET + "\n", SECRET.encode()),
             (SECRET + "\n\n", SECRET.encode() + b"\n"),
+            (SECRET + "\r\n", SECRET.encode()),
+            (SECRET + "\r", SECRET.encode() + b"\r"),
             (SECRET.encode() + b"\n", SECRET.encode()),
             ("é" * 16, "é".encode() * 16),
             ("base64:" + standard, raw),

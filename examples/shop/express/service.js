@@ -39,7 +39,7 @@ app.post('/express/', express.urlencoded({ extended: false }), (req, res) => {
   switch (req.body?.do) {
     case 'add':
       // What another page puts in meanwhile is not lost: one of the two gets a 409.
-      if (session.rev) session.onlyIfUnchanged();
+      session.onlyIfUnchanged();
       (session.data.cart ??= []).push(PRODUCT);
       break;
     case 'empty':

@@ -99,10 +99,9 @@ func press(session *upstream.Session, do, language string) error {
 		if err := get(session, "cart", &cart); err != nil {
 			return err
 		}
-		if session.Rev() != "" { // What another page puts in meanwhile is not lost: one of the two gets a 409.
-			if err := session.OnlyIfUnchanged(); err != nil {
-				return err
-			}
+		// What another page puts in meanwhile is not lost: one of the two gets a 409.
+		if err := session.OnlyIfUnchanged(); err != nil {
+			return err
 		}
 		return session.Set("cart", append(cart, product))
 	case do == "empty":

@@ -38,8 +38,7 @@ async def change(request):
     async with request.form() as form:
         match form.get("do"):
             case "add":
-                if session.rev:  # What another page puts in meanwhile is not lost: one of the two gets a 409.
-                    session.only_if_unchanged()
+                session.only_if_unchanged()  # What another page puts in meanwhile is not lost: one of the two gets a 409.
                 session.setdefault("cart", []).append(PRODUCT)
             case "empty":
                 session.pop("cart", None)

@@ -204,13 +204,13 @@ class Session(MutableMapping[str, Any]):
     def only_if_unchanged(self) -> None:
         """Let the change be stored only if the session is still as it was told here.
 
-        If it is not, the client gets a 409.
+        If it is not, the client gets a 409. Where there is no session yet, it does nothing.
         """
         self._must_be_changeable()
+        if self._claims.sid is None:
+            return  # What is set goes into a new session, which nobody else can have changed.
         if self._claims.rev is None:
-            raise BadSessionChange(
-                "only_if_unchanged needs a rev, and there is none: no session, or not_json"
-            )
+            raise BadSessionChange("only_if_unchanged needs a rev, and with not_json there is none")
         self._condition = True
 
     # For the middleware

@@ -230,7 +230,7 @@ def secret_bytes(kid: str, secret: bytes | str) -> bytes:
         raise TypeError(f"the secret of the key {kid!r} is neither bytes nor text")
     data = secret.encode("utf-8") if isinstance(secret, str) else secret
     if data.endswith(b"\n"):
-        data = data[:-1]
+        data = data[:-2] if data.endswith(b"\r\n") else data[:-1]
     if data.startswith(b"base64:"):
         encoded = data[len(b"base64:") :].rstrip(b"=").replace(b"+", b"-").replace(b"/", b"_")
         try:
