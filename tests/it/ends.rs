@@ -245,12 +245,15 @@ fn edge_30_http_2_clients_are_told_to_go_and_what_they_have_asked_is_answered() 
 fn who_is_asked_to_end_while_the_database_is_waited_for_ends_in_order() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("postgres://shop@{}/shop", silent.local_addr().unwrap());
-    let setup = Setup::new(&url).upstream("app", &Upstream::start());
+    silent.set_nonblocking(true).unwrap();
+    let setup = Setup::new(&url)
+        .upstream("app", &Upstream::start())
+        .route("path = '/'\nupstream = 'app'");
     let folder = tempfile::tempdir().unwrap();
     let mut command = setup.command("run");
     command.arg("--config").arg(setup.write(folder.path()));
     let mut process = Process::start(&mut command);
-    let (_question, _) = silent.accept().unwrap();
+    let _question = eventually("it asks the database", || silent.accept().ok());
     process.signal("TERM");
     let status = process.wait();
     assert_eq!(status.code(), Some(0), "{status}: {}", process.output());

@@ -147,7 +147,8 @@ export class Session extends Guarded {
     this.#checkChangeable('onlyIfUnchanged');
     // What is set goes into a new session then, which nobody else can have changed.
     if (this.sid === null) return;
-    if (this.rev === null) throw new SessionError('onlyIfUnchanged: the token has no rev, as its contents are withheld');
+    if (this.rev === null)
+      throw new SessionError('onlyIfUnchanged: the token has no rev, as its contents are withheld');
     this.#if = this.rev;
   }
 
