@@ -258,7 +258,9 @@ class RaceTest(SiteTest):
                 raise AssertionError("nobody waits")
 
         def log_out():
-            Router.here.write = Router.here.read = "repeatable"
+            # As a server or a role may be set: also for a statement without a transaction.
+            with connections["default"].cursor() as cursor:
+                cursor.execute("SET default_transaction_isolation = 'repeatable read'")
             holds.wait(30)
             db.SessionStore(key).flush()
 
