@@ -81,8 +81,8 @@ class SessionStore(db.SessionStore):
     def cycle_key(self):
         """Gives the session another key, with all that is stored under the old one by now.
 
-        If the old row is gone or has expired, a login is not carried on: SessionInterrupted, which Django answers with 400. What an
-        anonymous visitor had is: he may just have logged in twice.
+        If the old row is gone or has expired, a login is not carried on: SessionInterrupted, which Django answers with
+        400. What an anonymous visitor had is: he may just have logged in twice.
         """
         self._get_session()
         old = self.session_key
