@@ -77,6 +77,13 @@ def log_out(request):
     return HttpResponse()
 
 
+def user(request):
+    """Says who it is, some time after the session was loaded."""
+    dict(request.session)
+    between.happens()
+    return HttpResponse(str(request.user.pk))
+
+
 class Between:
     """What happens while a view runs."""
 
@@ -88,5 +95,6 @@ urlpatterns = [
     path("touch/", touch),
     path("login/", log_in),
     path("logout/", log_out),
+    path("user/", user),
     path("accounts/login/", log_in, name="enter"),
 ]

@@ -349,6 +349,62 @@ class TransactionTest(SiteTest):
                     client.get("/logout/")
                 self.assertEqual(Session.objects.count(), 0)
 
+    def test_a_site_that_commits_by_hand_merges_too(self):
+        for engine in [db, cached_db]:
+            key = self.new(engine.SessionStore, a=1)
+            connection.set_autocommit(False)
+            try:
+                session = engine.SessionStore(key)
+                session["b"] = 1
+                session.save()
+                connection.commit()
+                in_threads(lambda key=key: self.other(key, b=2))
+                session["c"] = 1
+                session.save()
+                connection.commit()
+                self.assertEqual(dict(engine.SessionStore(key)), {"a": 1, "b": 2, "c": 1})
+                session["b"] = 3
+                session.save()
+                connection.rollback()
+                # On SQLite atomic() commits there too: the end of its savepoint is that of the transaction.
+                self.assertEqual(self.row(key), {"a": 1, "b": 3 if IS_SQLITE else 2, "c": 1})
+                session.save()
+                connection.commit()
+                self.assertEqual(self.row(key), {"a": 1, "b": 3, "c": 1})
+                session.flush()
+                connection.commit()
+            finally:
+                connection.rollback()
+                connection.set_autocommit(True)
+            self.assertEqual(Session.objects.count(), 0)
+            self.assertEqual(dict(engine.SessionStore(key)), {})
+
+    def test_of_two_requests_at_once_after_the_secret_key_has_moved_one_is_refused(self):
+        """As the README says: a logout could not be told from this."""
+        from django.conf import settings
+        from django.contrib.auth import get_user_model
+        from django.test import Client
+
+        get_user_model().objects.all().delete()
+        get_user_model().objects.create_user("alice", id=1)
+        first, second = Client(), Client()
+        first.get("/login/")
+        second.cookies["sessionid"] = first.cookies["sessionid"].value
+        answers = []
+
+        def happens():
+            site.between.happens = lambda: None
+            answers.append(first.get("/user/"))
+
+        with override_settings(SECRET_KEY="another one, for half a test", SECRET_KEY_FALLBACKS=[settings.SECRET_KEY]):
+            site.between.happens = happens
+            with self.assertLogs("django.request", "WARNING"):
+                answers.append(second.get("/user/"))
+            answers.append(first.get("/user/"))
+        self.assertEqual([answer.status_code for answer in answers], [200, 400, 200])
+        self.assertEqual([answers[0].content, answers[2].content], [b"1", b"1"])
+        self.assertEqual(Session.objects.count(), 1)
+
     def test_the_session_of_a_test_client_can_be_changed_in_a_test_with_transactions(self):
         """As in a project's own TestCase: nothing is ever committed there."""
         from django.test import Client
