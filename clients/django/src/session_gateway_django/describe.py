@@ -108,9 +108,9 @@ class Site:
                     query[option] = str(options[option])
             if "search_path" in query.get("options", ""):
                 self.note("A search_path is set: name the schema in the tables below if another client may change it.")
-            if "," in host + port:
+            if "," in host:
                 self.note(
-                    f"HOST or PORT names several servers ({host} {port}), and DATABASE_URL is the address of one: it "
+                    f"HOST names several servers ({host}), and DATABASE_URL is the address of one: it "
                     "is said with the first. Name the one that takes writes, or an address that leads to it always."
                 )
                 host, port = host.partition(",")[0], port.partition(",")[0]
