@@ -21,7 +21,7 @@ class Router:
 
 
 class Cache(LocMemCache):
-    """Writes down for how long something is stored, and fails on demand."""
+    """Writes down for how long sessions are stored, and fails on demand."""
 
     lifetimes = []
     broken = False
@@ -36,8 +36,20 @@ class Cache(LocMemCache):
 
     def set(self, key, value, timeout=None, version=None):
         self.fail()
-        Cache.lifetimes.append(timeout)
+        if value:
+            Cache.lifetimes.append(timeout)
         super().set(key, value, timeout, version=version)
+
+    def add(self, key, value, timeout=None, version=None):
+        self.fail()
+        added = super().add(key, value, timeout, version=version)
+        if added:
+            Cache.lifetimes.append(timeout)
+        return added
+
+    def delete(self, *args, **kwargs):
+        self.fail()
+        return super().delete(*args, **kwargs)
 
     def delete_many(self, *args, **kwargs):
         self.fail()
@@ -65,6 +77,13 @@ def log_out(request):
     return HttpResponse()
 
 
+def user(request):
+    """Says who it is, some time after the session was loaded."""
+    dict(request.session)
+    between.happens()
+    return HttpResponse(str(request.user.pk))
+
+
 class Between:
     """What happens while a view runs."""
 
@@ -76,5 +95,6 @@ urlpatterns = [
     path("touch/", touch),
     path("login/", log_in),
     path("logout/", log_out),
+    path("user/", user),
     path("accounts/login/", log_in, name="enter"),
 ]

@@ -254,6 +254,165 @@ class CommandTest(ProjectTest):
         toml, _ = self.print(LOGIN_URL="/in/?a=b")
         self.assertNotIn("login_url =", toml)
 
+    def notes(self, *arguments, **settings):
+        """The comments at the top of the file."""
+        lines = self.print(*arguments, **settings)[0].split("\n")
+        return [line for line in lines[1 : lines.index("[[listener]]")] if line]
+
+    def test_who_is_logged_in_by_more_than_the_table_is_a_comment_at_the_top(self):
+        customers = {"INSTALLED_APPS": [*TESTS, "tests.customers"]}
+        member = self.notes(AUTH_USER_MODEL="customers.Member", **customers)
+        self.assertEqual(len(member), 1)
+        self.assertIn("default manager has a selection of its own", member[0])
+        self.assertIn("[django.user] where", member[0])
+        toml, _ = self.print(AUTH_USER_MODEL="customers.Salted", **customers)
+        self.assertIn('\nverify = "active-only"\n', toml)
+        self.assertIn("# The user model makes the session's hash in a way of its own", toml)
+        retiree = self.notes(AUTH_USER_MODEL="customers.Retiree", SECRET_KEY_FALLBACKS=["never-printed"], **customers)
+        self.assertEqual(len(retiree), 1)
+        self.assertIn("get_session_auth_fallback_hash", retiree[0])
+        self.assertEqual(self.notes(AUTH_USER_MODEL="customers.Retiree", **customers), [])
+
+        known = ["ModelBackend", "AllowAllUsersModelBackend", "RemoteUserBackend", "AllowAllUsersRemoteUserBackend"]
+        known = [f"django.contrib.auth.backends.{name}" for name in known]
+        self.assertEqual(self.notes(AUTHENTICATION_BACKENDS=[*known, "tests.backends.Addresses"]), [])
+        own = ["Selects", "Admits", "AdmitsAll", "Permissions", "NoSuch"]
+        notes = self.notes(AUTHENTICATION_BACKENDS=[f"tests.backends.{name}" for name in own])
+        self.assertEqual(len(notes), len(own))
+        for note, name, why in zip(
+            notes,
+            own,
+            ["not the get_user of", "user_can_authenticate", "user_can_authenticate", "get_user", "imported"],
+        ):
+            self.assertIn(f"The backend tests.backends.{name} ", note)
+            self.assertIn(why, note)
+            self.assertIn("[django.user] where", note)
+
+    def test_what_middleware_and_packages_add_to_a_login_is_a_comment_at_the_top(self):
+        plain = ["sessions.middleware.SessionMiddleware", "auth.middleware.AuthenticationMiddleware"]
+        plain = [f"django.contrib.{path}" for path in plain]
+        self.assertEqual(self.notes(MIDDLEWARE=[*plain, "tests.backends.Remembers", "tests.site.touch"]), [])
+        added = {
+            "hijack.middleware.HijackUserMiddleware": "hijack_history",
+            "impersonate.middleware.ImpersonateMiddleware": "_impersonate",
+            "django_otp.middleware.OTPMiddleware": "otp_device_id",
+            "django_session_timeout.middleware.SessionTimeoutMiddleware": "idle time",
+            "django_tenants.middleware.main.TenantMainMiddleware": "one gateway process for each",
+            "django.contrib.auth.middleware.RemoteUserMiddleware": "that server guard the services",
+            "tests.backends.Headers": "that server guard the services",
+            "tests.backends.Hosts": "one session cookie",
+            "tests.backends.Proxies": "request.user",
+        }
+        if django.VERSION >= (5, 1):
+            added["django.contrib.auth.middleware.LoginRequiredMiddleware"] = 'require = "login"'
+        notes = self.notes(MIDDLEWARE=[*plain, *added])
+        self.assertEqual(len(notes), len(added), notes)
+        for note, words in zip(notes, added.values()):
+            self.assertIn(words, note)
+
+        # As an app each is told too, and once.
+        packages = ["hijack", "impersonate", "django_otp", "two_factor", "session_security", "django_auto_logout"]
+        with tempfile.TemporaryDirectory() as folder:
+            for package in packages:
+                Path(folder, package).mkdir()
+                Path(folder, package, "__init__.py").touch()
+            sys.path.append(folder)
+            try:
+                notes = self.notes(INSTALLED_APPS=[*TESTS, *packages])
+            finally:
+                sys.path.remove(folder)
+        self.assertEqual(len(notes), 4, notes)
+        without = ["django.contrib.sessions", "session_gateway_django"]
+        notes = self.notes(INSTALLED_APPS=without, MIDDLEWARE=["tests.backends.Hosts"])
+        self.assertIn("There are no logins here", notes[0])
+
+    def test_an_address_that_stands_in_options_is_said_as_the_driver_gets_it(self):
+        for word in ["passwd", "password"]:
+            options = {word: PASSWORD, "user": "boss", "db": "sales", "host": "other.example", "port": 3307}
+            _, said = self.print(DATABASES={"default": {**MYSQL, "PASSWORD": "", "OPTIONS": options}})
+            self.assertIn("DATABASE_URL = mysql://boss:PASSWORD@other.example:3307/sales\n", said)
+        options = {"password": PASSWORD, "user": "boss", "dbname": "sales", "host": "other.example", "port": 5434}
+        _, said = self.print(DATABASES={"default": {**POSTGRES, "OPTIONS": options}})
+        self.assertIn("DATABASE_URL = postgres://django:PASSWORD@db.example:5433/sales\n", said)
+        only = {"ENGINE": POSTGRES["ENGINE"], "NAME": "shop", "OPTIONS": options}
+        _, said = self.print(DATABASES={"default": only})
+        self.assertIn("DATABASE_URL = postgres://boss:PASSWORD@other.example:5434/sales\n", said)
+        socket = {**MYSQL, "HOST": "", "PORT": "", "OPTIONS": {"unix_socket": "/run/my.sock", "passwd": PASSWORD}}
+        _, said = self.print(DATABASES={"default": {**socket, "PASSWORD": ""}})
+        self.assertIn("mysql://django:PASSWORD@localhost/shop?socket=/run/my.sock\n", said)
+
+    def test_of_several_servers_the_first_is_said_with_a_comment(self):
+        for ports in ["5432,5433", "5432"]:
+            toml, said = self.print(DATABASES={"default": {**POSTGRES, "HOST": "a.example,b.example", "PORT": ports}})
+            self.assertIn("DATABASE_URL = postgres://django:PASSWORD@a.example:5432/shop\n", said)
+            self.assertIn("# HOST names several servers (a.example,b.example)", toml)
+
+    def test_a_cookie_that_no_browser_keeps_is_refused_with_the_setting(self):
+        for settings in [
+            {"SESSION_COOKIE_AGE": 0},
+            {"SESSION_COOKIE_AGE": -5},
+            {"SESSION_COOKIE_AGE": 3650 * 86400 + 1},
+            {"SESSION_COOKIE_SAMESITE": "None"},
+            {"SESSION_COOKIE_NAME": "session id"},
+            {"SESSION_COOKIE_NAME": "__Host-sessionid"},
+            {"SESSION_COOKIE_NAME": "__Secure-sessionid"},
+            {"SESSION_COOKIE_NAME": "__Host-a", "SESSION_COOKIE_SECURE": True, "SESSION_COOKIE_DOMAIN": "a.example"},
+            {"SESSION_COOKIE_NAME": "__Host-a", "SESSION_COOKIE_SECURE": True, "SESSION_COOKIE_PATH": "/a"},
+            {"SESSION_COOKIE_DOMAIN": "shop.example:80"},
+            {"SESSION_COOKIE_PATH": "/a;b"},
+            {"SESSION_COOKIE_PATH": "a"},
+        ]:
+            self.assertIn(next(iter(settings)), self.refused(**settings))
+        toml, _ = self.print(SESSION_COOKIE_NAME="__Host-a", SESSION_COOKIE_SECURE=True, SESSION_COOKIE_AGE=1)
+        self.assertIn('\nname = "__Host-a"\nage = "1s"\n', toml)
+
+    def test_a_login_page_that_the_gateway_does_not_take_is_a_comment(self):
+        for url in ["/log in/", "/in/?a=b", "/in/#a", "//in/", "/a//b/", "/a/../b/", "/in\\", "/%2e/", "/änmelden/"]:
+            toml, _ = self.print(LOGIN_URL=url)
+            self.assertNotIn("login_url =", toml)
+            self.assertIn("# LOGIN_URL is no plain path", toml)
+        for url in ["/", "/in", "/a/b.c/", "/%C3%A4nmelden/", "https://login.example:8443/in/", "https://a.example"]:
+            self.assertIn(f'login_url = "{url}"', self.print(LOGIN_URL=url)[0])
+
+    def test_origins_are_said_as_browsers_have_them_and_what_is_none_is_a_comment(self):
+        none = ["https://a.example/path", "shop.example", "https://b c.example", "https://c.example:99999"]
+        toml, _ = self.print(
+            CSRF_TRUSTED_ORIGINS=[*none, "https://D.example:443/", "https://d.example", "http://e.example:8080"]
+        )
+        self.assertIn('\ntrusted_origins = ["https://d.example", "http://e.example:8080"]\n', toml)
+        for origin in none:
+            self.assertIn(f"# CSRF_TRUSTED_ORIGINS has {origin}, which is no origin", toml)
+
+    def test_a_setting_with_a_line_break_stays_in_its_comment(self):
+        toml, _ = self.print(CSRF_TRUSTED_ORIGINS=["https://a.example\n[gateway]\n\u2028x = 1"])
+        self.assertIn("# CSRF_TRUSTED_ORIGINS has https://a.example [gateway] x = 1, which is no origin", toml)
+
+    def test_names_that_are_no_part_of_a_path_or_a_file_are_refused(self):
+        for name in [".", "..", ".hidden", "-rf", "a/b", "", "x" * 63]:
+            self.assertIn("--upstream", self.refused(f"--upstream={name}=127.0.0.1:1"))
+        toml, said = self.print("--upstream=a-b=127.0.0.1:1", "--upstream=a.b=127.0.0.1:2", "--upstream=_=127.0.0.1:3")
+        for name in ["a-b", "a.b", "_"]:
+            self.assertIn(f'keys = [{{ kid = "{name}-1", secret = {{ file = "secrets/{name}_key" }} }}]', toml)
+            self.assertIn(f"--upstream {name} --kid {name}-1 --out secrets/{name}_key\n", said)
+        self.print("--upstream", "x" * 62 + "=127.0.0.1:1")
+
+    def test_addresses_and_an_issuer_that_the_gateway_does_not_take_are_refused(self):
+        for option, value in [
+            ("--listen", "localhost:80"),
+            ("--listen", "127.0.0.1"),
+            ("--listen", "127.0.0.1:65536"),
+            ("--listen", "::1:80"),
+            ("--django", "django:0"),
+            ("--django", "django:65536"),
+            ("--upstream", "a=a:99999"),
+            ("--issuer", "the shop"),
+            ("--issuer", 'a"b'),
+            ("--issuer", "x" * 201),
+        ]:
+            self.assertIn(option, self.refused(f"{option}={value}"))
+        for address in ["[::1]:8080", "0.0.0.0:0", "unix:/run/gateway.sock"]:
+            self.assertIn(f'address = "{address}"', self.print("--listen", address)[0])
+
     def test_upstreams_and_addresses_are_as_they_are_asked_for(self):
         arguments = ["--upstream", "cart=127.0.0.1:3001", "--upstream", "v1.orders=unix:/run/orders.sock"]
         arguments += ["--django", "django:8000", "--issuer", "https://x.example", "--listen", "0.0.0.0:80"]

@@ -21,6 +21,26 @@ class Rolled(Exception):
     """Rolls a transaction back."""
 
 
+def overtaken():
+    """What the databases say when another transaction goes first."""
+    serialization = OperationalError("could not serialize access due to concurrent update")
+    serialization.__cause__ = Exception()
+    serialization.__cause__.sqlstate = "40001"
+    return [serialization, OperationalError(1213, "Deadlock found when trying to get lock")]
+
+
+def fails_once(work, error):
+    """What fails the first time that it is called, and then is `work`."""
+    errors = [error]
+
+    def run(*args, **kwargs):
+        if errors:
+            raise errors.pop()
+        return work(*args, **kwargs)
+
+    return run
+
+
 class Merging:
     """The tests, for the engine ``engine``."""
 
@@ -138,6 +158,83 @@ class Merging:
             with self.assertRaises(UpdateError):
                 session.save()
         self.assertEqual(Session.objects.count(), 0)
+
+    def test_a_session_that_has_expired_since_it_was_loaded_is_over(self):
+        for change in ["save", "cycle_key"]:
+            session = self.begin(_auth_user_id="1")
+            past = datetime.now(timezone.utc) - timedelta(seconds=1)
+            Session.objects.update(expire_date=past)
+            session["a"] = 2
+            with self.assertRaises((UpdateError, SessionInterrupted)):
+                getattr(session, change)()
+            self.assertEqual([row.expire_date for row in Session.objects.all()], [past])
+            self.assertEqual(self.row(session.session_key), {"_auth_user_id": "1"})
+            session.flush()
+            self.assertEqual(Session.objects.count(), 0)
+
+    def test_a_session_that_has_expired_is_over_on_a_site_without_time_zones_too(self):
+        from django.utils import timezone as of_the_site
+
+        with override_settings(USE_TZ=False, TIME_ZONE="Asia/Tokyo"):
+            session = self.begin(a=1)
+            session["a"] = 2
+            session.save()
+            Session.objects.update(expire_date=of_the_site.now() - timedelta(seconds=1))
+            session["a"] = 3
+            with self.assertRaises(UpdateError):
+                session.save()
+            self.assertEqual(self.row(session.session_key), {"a": 2})
+
+    def test_a_session_that_is_made_to_expire_can_be_saved_once_more(self):
+        session = self.begin(a=1)
+        session.set_expiry(-1)
+        for _ in range(2):
+            session.save()
+        self.assertLess(Session.objects.get().expire_date, datetime.now(timezone.utc))
+
+    def test_what_an_anonymous_visitor_had_goes_on_though_the_session_has_expired(self):
+        session = self.begin(cart=[1])
+        Session.objects.update(expire_date=datetime.now(timezone.utc) - timedelta(seconds=1))
+        session.cycle_key()
+        self.assertEqual(self.row(session.session_key), {"cart": [1]})
+        self.assertEqual(Session.objects.count(), 1)
+
+    def test_a_logout_that_another_transaction_overtakes_is_made_again(self):
+        for error in overtaken():
+            session = self.begin(a=1)
+            with mock.patch.object(Session, "delete", fails_once(Session.delete, error)):
+                session.flush()
+            self.assertEqual(Session.objects.count(), 0)
+
+    def test_what_is_overtaken_is_tried_five_times_and_within_a_transaction_once(self):
+        session = self.begin(a=1)
+        for error in overtaken():
+            for work in [session.save, session.delete]:
+                with mock.patch.object(session, "_locked", side_effect=error) as tries:
+                    with self.assertRaises(OperationalError):
+                        work()
+                    self.assertEqual(tries.call_count, 5)
+                    tries.reset_mock()
+                    with self.assertRaises(OperationalError), transaction.atomic():
+                        work()
+                    self.assertEqual(tries.call_count, 1)
+                    tries.reset_mock()
+                    # There is always a transaction then: it has more in it than this save.
+                    connection.set_autocommit(False)
+                    try:
+                        with self.assertRaises(OperationalError):
+                            work()
+                        self.assertEqual(tries.call_count, 1)
+                    finally:
+                        connection.rollback()
+                        connection.set_autocommit(True)
+
+    def test_other_errors_of_the_database_are_not_tried_again(self):
+        session = self.begin(a=1)
+        with mock.patch.object(session, "_locked", side_effect=OperationalError(2006, "gone away")) as tries:
+            with self.assertRaises(OperationalError):
+                session.save()
+        self.assertEqual(tries.call_count, 1)
 
     def test_a_key_that_nobody_has_made_is_an_error(self):
         session = self.engine.SessionStore("made-up-by-a-stranger-0123456789")
@@ -353,6 +450,19 @@ class Merging:
         session.save()
         self.assertEqual(self.row(key), {"b": 1})
 
+    def test_a_row_that_could_not_be_read_at_first_and_can_be_now_is_merged(self):
+        key = self.new(self.engine.SessionStore, a=1)
+        text = Session.objects.get().session_data
+        Session.objects.update(session_data="no text of Django's")
+        self.forget(key)
+        session = self.engine.SessionStore(key)
+        with self.assertLogs("django.security.SuspiciousSession", "WARNING"):
+            self.assertEqual(dict(session), {})
+            Session.objects.update(session_data=text)
+            session["b"] = 1
+            session.save()
+        self.assertEqual(self.row(key), {"a": 1, "b": 1})
+
     def test_a_row_that_can_no_longer_be_read_gets_all_of_the_session(self):
         session = self.begin(a=1)
         Session.objects.update(session_data="no text of Django's")
@@ -414,7 +524,7 @@ class Merging:
 class DbTest(Merging, SiteTest):
     engine = db
 
-    def test_an_update_takes_one_query_more_than_djangos(self):
+    def test_an_update_takes_one_query_more_than_djangos_and_on_sqlite_two(self):
         from django.test.utils import CaptureQueriesContext
 
         session = self.begin(a=1)
@@ -423,6 +533,15 @@ class DbTest(Merging, SiteTest):
             session.save()
         found = [query["sql"].split()[0] for query in queries if "django_session" in query["sql"]]
         self.assertEqual(found, ["UPDATE", "SELECT", "UPDATE"] if IS_SQLITE else ["SELECT", "UPDATE"])
+
+    def test_a_logout_takes_as_many_queries_as_djangos_and_on_sqlite_one_more(self):
+        from django.test.utils import CaptureQueriesContext
+
+        session = self.begin(a=1)
+        with CaptureQueriesContext(connection) as queries:
+            session.flush()
+        found = [query["sql"].split()[0] for query in queries if "django_session" in query["sql"]]
+        self.assertEqual(found, ["UPDATE", "SELECT", "DELETE"] if IS_SQLITE else ["SELECT", "DELETE"])
 
 
 class CachedDbTest(Merging, SiteTest):

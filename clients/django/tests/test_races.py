@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
 from django.contrib.sessions.backends import db as stock_db
@@ -234,6 +235,37 @@ class RaceTest(SiteTest):
             session.save()
         self.assertEqual(len(tries), 1)
         self.assertEqual(self.row(key), {"a": 1, "b": 1, "c": 1})
+
+    @unittest.skipUnless(IS_POSTGRES, "only PostgreSQL ends such a transaction")
+    def test_a_logout_that_waits_for_a_save_wins(self):
+        key = self.new(db.SessionStore, a=1)
+        holds = threading.Event()
+
+        def hold():
+            with transaction.atomic():
+                self.other(key, b=1)
+                holds.set()
+                # Until the other one waits for the row.
+                waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                waiting += " AND wait_event_type = 'Lock'"
+                until = time.monotonic() + 30
+                with connections["default"].cursor() as cursor:
+                    while time.monotonic() < until:
+                        cursor.execute("SELECT pg_stat_clear_snapshot()")
+                        cursor.execute(waiting)
+                        if cursor.fetchone()[0]:
+                            return
+                raise AssertionError("nobody waits")
+
+        def log_out():
+            # As a server or a role may be set: also for a statement without a transaction.
+            with connections["default"].cursor() as cursor:
+                cursor.execute("SET default_transaction_isolation = 'repeatable read'")
+            holds.wait(30)
+            db.SessionStore(key).flush()
+
+        in_threads(hold, log_out)
+        self.assertEqual(Session.objects.count(), 0)
 
     @unittest.skipUnless(IS_SQLITE, "SQLite's own rules")
     def test_on_sqlite_a_save_of_its_own_never_meets_a_locked_database(self):

@@ -14,6 +14,7 @@ from django.contrib.sessions.exceptions import SessionInterrupted
 from django.core import signing
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, router, transaction
 from django.db.models import F
+from django.utils import timezone
 
 from session_gateway_django.merging import merge
 
@@ -56,8 +57,8 @@ class SessionStore(db.SessionStore):
     def save(self, must_create=False):
         """Saves what this side has changed since it was loaded or saved, and leaves the rest as the row has it.
 
-        Afterwards this session has what others have stored. Raises UpdateError if the row is gone: nothing is ever
-        stored under the key of a session that has ended. An error of the database stays what it is.
+        Afterwards this session has what others have stored. Raises UpdateError if the row is gone or has expired:
+        nothing is ever stored under the key of a session that has ended. An error of the database stays what it is.
         """
         if self.session_key is None:
             return self.create()
@@ -80,8 +81,8 @@ class SessionStore(db.SessionStore):
     def cycle_key(self):
         """Gives the session another key, with all that is stored under the old one by now.
 
-        If the old row is gone, a login is not carried on: SessionInterrupted, which Django answers with 400. What an
-        anonymous visitor had is: he may just have logged in twice.
+        If the old row is gone or has expired, a login is not carried on: SessionInterrupted, which Django answers with
+        400. What an anonymous visitor had is: he may just have logged in twice.
         """
         self._get_session()
         old = self.session_key
@@ -109,8 +110,14 @@ class SessionStore(db.SessionStore):
         if key is None:
             return
         # Where it is written: a replica may not have heard of the row, and then the session would live on.
-        with suppress(self.model.DoesNotExist):
-            self.model.objects.using(self._using(key)).get(session_key=key).delete()
+        using = self._using(key)
+
+        def delete():
+            with suppress(self.model.DoesNotExist):
+                self._locked(using, key).get().delete()
+
+        # Tried again as a save is: a logout must not lose where a save wins.
+        self._in_transaction(using, delete)
 
     # Django 5.1 and later have a second way through everything. Here there is one.
 
@@ -133,8 +140,10 @@ class SessionStore(db.SessionStore):
         return router.db_for_write(self.model, instance=self.model(session_key=key))
 
     def _in_transaction(self, using, work):
-        # Within a longer transaction it is that one that would have to be tried again.
-        attempts = 1 if transaction.get_connection(using).in_atomic_block else ATTEMPTS
+        # Within a longer transaction, also one that is begun by AUTOCOMMIT = False, it is that one that would have to
+        # be tried again.
+        connection = transaction.get_connection(using)
+        attempts = 1 if connection.in_atomic_block or not connection.get_autocommit() else ATTEMPTS
         while True:
             attempts -= 1
             try:
@@ -144,15 +153,22 @@ class SessionStore(db.SessionStore):
                 if not attempts or not was_overtaken(error):
                     raise
 
-    def _lock(self, using, key):
-        """Locks the row until the transaction ends, and gives its text; None if there is none."""
+    def _locked(self, using, key):
+        """The rows of this key, at most one, which are locked as they are read until the transaction ends."""
         rows = self.model._base_manager.using(using).filter(session_key=key)
         if not connections[using].features.has_select_for_update:
             # SQLite has one lock, and waits for it with a statement that writes. A transaction that has read before
             # is refused instead, if somebody has written since. So this one writes first.
             rows.update(expire_date=F("expire_date"))
-        texts = list(rows.select_for_update().values_list("session_data", flat=True))
-        return texts[0] if texts else None
+        return rows.select_for_update()
+
+    def _lock(self, using, key):
+        """Locks the row until the transaction ends, and gives its text; None if there is none that is alive."""
+        for text, end in self._locked(using, key).values_list("session_data", "expire_date"):
+            # A session that has expired since it was loaded is over, unless it is saved as one that is.
+            if end > timezone.now() or self.get_expiry_age() <= 0:
+                return text
+        return None
 
     def _rebase(self, using, text):
         """Merges what others have made of the row, which is locked, into the session."""

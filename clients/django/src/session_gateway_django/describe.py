@@ -3,7 +3,6 @@
 No secret is read here but to know whether there is one.
 """
 
-import json
 import os
 import re
 from urllib.parse import quote
@@ -18,10 +17,21 @@ from django.shortcuts import resolve_url
 from session_gateway_django import cached_db as merging_cached_db
 from session_gateway_django import db as merging_db
 from session_gateway_django.checks import session_store, writes_json
+from session_gateway_django.logins import hash_is_djangos, package_notes, user_notes
+from session_gateway_django.values import (
+    LOGIN_URL,
+    cookie_problem,
+    duration,
+    literal,
+    origin,
+    text,
+    texts,
+    truth,
+)
 
 SALT = "django.contrib.sessions.SessionStore"
 BACKENDS = ["django.contrib.auth.backends.ModelBackend"]
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}\Z")
 
 ELSEWHERE = {
     "cache": "keeps sessions in a cache, and none in the database",
@@ -52,6 +62,7 @@ class Site:
         if user:
             yield "django.user", user
         yield "django.cookie", self.cookie()
+        self.notes += package_notes()
 
     def note(self, text):
         """Adds a sentence for the operator."""
@@ -84,8 +95,7 @@ class Site:
         """The database's address, with PASSWORD in the password's place."""
         entry = self.connection.settings_dict
         options = entry.get("OPTIONS", {})
-        host, port = entry.get("HOST") or "", entry.get("PORT") or ""
-        user, name = entry.get("USER") or "", entry.get("NAME") or ""
+        user, password, host, port, name = self.parts(scheme, entry, options)
         query = {}
         if "service" in options or "read_default_file" in options or "passfile" in options:
             self.note(
@@ -98,6 +108,12 @@ class Site:
                     query[option] = str(options[option])
             if "search_path" in query.get("options", ""):
                 self.note("A search_path is set: name the schema in the tables below if another client may change it.")
+            if "," in host:
+                self.note(
+                    f"HOST names several servers ({host}), and DATABASE_URL is the address of one: it "
+                    "is said with the first. Name the one that takes writes, or an address that leads to it always."
+                )
+                host, port = host.partition(",")[0], port.partition(",")[0]
             if host.startswith("/") or not host:
                 query["host"], host = host or "/var/run/postgresql", "localhost"
         else:
@@ -110,16 +126,33 @@ class Site:
                 query["ssl-mode"] = str(mode)
             elif ssl.get("ca"):
                 query["ssl-mode"] = "VERIFY_CA"
-            socket = host if host.startswith("/") else options.get("unix_socket")
+            socket = options.get("unix_socket") or (host if host.startswith("/") else "")
             if socket or not host:
                 query["socket"], host = str(socket or "/run/mysqld/mysqld.sock"), "localhost"
         if ":" in host:
             host = f"[{host}]"
-        login = quote(user, safe="") + (":PASSWORD" if entry.get("PASSWORD") else "")
+        login = quote(user, safe="") + (":PASSWORD" if password else "")
         server = host + (f":{port}" if port else "")
         parameters = "&".join(f"{key}={quote(value, safe='/')}" for key, value in query.items())
         address = f"{scheme}://{login + '@' if login else ''}{server}/{quote(name, safe='')}"
         return address + ("?" + parameters if parameters else "")
+
+    def parts(self, scheme, entry, options):
+        """What the driver is told: user, password (whether there is one), host, port and name.
+
+        OPTIONS may have them too, in the driver's words. With MySQL they go before Django's own settings, with
+        PostgreSQL only the name does.
+        """
+        words = {"USER": ["user"], "PASSWORD": ["password", "passwd"], "HOST": ["host"], "PORT": ["port"]}
+        words["NAME"] = ["dbname"] if scheme == "postgres" else ["database", "db"]
+        found = []
+        for setting, names in words.items():
+            own = entry.get(setting)
+            option = next((options[name] for name in names if options.get(name)), None)
+            first, second = (option, own) if scheme == "mysql" or setting == "NAME" else (own, option)
+            found.append(first or second or "")
+        user, password, host, port, name = found
+        return str(user), bool(password), str(host), str(port), str(name)
 
     def secrets(self):
         """``secret_key`` and ``secret_key_fallbacks``, by the names of environment variables."""
@@ -222,8 +255,6 @@ class Site:
 
     def verify(self):
         """``verify``: what of a login can be checked in the user table."""
-        from django.contrib.auth.base_user import AbstractBaseUser
-
         model = self.user_model()
         if model is None:
             self.note("There are no logins here: nobody is looked up in a user table.")
@@ -234,12 +265,12 @@ class Site:
                 "deleted stays logged in for services until the session ends."
             )
             return "off"
-        own = getattr(model, "get_session_auth_hash", None)
-        if own is AbstractBaseUser.get_session_auth_hash and password_field(model):
+        self.notes += user_notes(model)
+        if hash_is_djangos(model) and password_field(model):
             return "user"
         self.note(
-            "The user model has a get_session_auth_hash of its own, or no password: the gateway cannot compare the "
-            "session's hash, so a new password does not end other sessions here."
+            "The user model makes the session's hash in a way of its own, or has no password: the gateway cannot "
+            "compare the hash, so a new password does not end other sessions here."
         )
         return "active-only"
 
@@ -296,27 +327,37 @@ class Site:
 
     def cookie(self):
         """``[django.cookie]``."""
+        name, domain = settings.SESSION_COOKIE_NAME, settings.SESSION_COOKIE_DOMAIN
+        age, path = int(self.store().get_session_cookie_age()), settings.SESSION_COOKIE_PATH or "/"
+        secure = bool(settings.SESSION_COOKIE_SECURE)
         samesite = settings.SESSION_COOKIE_SAMESITE
+        samesite = samesite.title() if samesite else "omit"
+        problem = cookie_problem(name, age, domain, path, secure, samesite)
+        if problem:
+            raise CommandError(problem)
         lines = [
-            f"name = {text(settings.SESSION_COOKIE_NAME)}",
-            f"age = {text(duration(self.store().get_session_cookie_age()))}",
-            f"path = {text(settings.SESSION_COOKIE_PATH or '/')}",
-            f"secure = {truth(settings.SESSION_COOKIE_SECURE)}",
+            f"name = {text(name)}",
+            f"age = {text(duration(age))}",
+            f"path = {text(path)}",
+            f"secure = {truth(secure)}",
             f"httponly = {truth(settings.SESSION_COOKIE_HTTPONLY)}",
-            f"samesite = {text(samesite.title() if samesite else 'omit')}",
+            f"samesite = {text(samesite)}",
         ]
-        if settings.SESSION_COOKIE_DOMAIN:
-            lines.insert(1, f"domain = {text(settings.SESSION_COOKIE_DOMAIN)}")
+        if domain:
+            lines.insert(1, f"domain = {text(domain)}")
         return lines
 
     def trusted_origins(self):
         """CSRF_TRUSTED_ORIGINS, as far as the gateway has them."""
         found = []
-        for origin in settings.CSRF_TRUSTED_ORIGINS:
-            if "*" in origin:
-                self.note(f"CSRF_TRUSTED_ORIGINS has {origin}: name each of these origins in trusted_origins.")
-            else:
-                found.append(origin.rstrip("/"))
+        for given in settings.CSRF_TRUSTED_ORIGINS:
+            known = origin(given.rstrip("/"))
+            if "*" in given:
+                self.note(f"CSRF_TRUSTED_ORIGINS has {given}: name each of these origins in trusted_origins.")
+            elif known is None:
+                self.note(f"CSRF_TRUSTED_ORIGINS has {given}, which is no origin (https://HOST): it is left out.")
+            elif known not in found:
+                found.append(known)
         return found
 
     def login_url(self):
@@ -325,10 +366,12 @@ class Site:
             url = resolve_url(settings.LOGIN_URL)
         except Exception:  # noqa: BLE001 (whatever the site's own code raises)
             url = ""
-        is_path = url.startswith("/") and not url.startswith("//")
-        if (is_path or url.startswith("https://")) and not any(mark in url for mark in "?#"):
+        if LOGIN_URL.match(url):
             return url
-        self.note("LOGIN_URL is no path and no https URL without a query: say login_url on the routes by hand.")
+        self.note(
+            "LOGIN_URL is no plain path and no https URL without a query: say login_url on the routes by hand. "
+            "Without it that is /accounts/login/."
+        )
         return None
 
     def hosts(self):
@@ -377,32 +420,3 @@ def find_store():
 def password_field(model):
     """The field of the password, in whatever table; None without one."""
     return next((field for field in model._meta.concrete_fields if field.name == "password"), None)
-
-
-def text(value):
-    """A TOML text. JSON's escapes are among TOML's, but for a surrogate, which no setting has."""
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007F")
-
-
-def literal(value):
-    """A TOML text that may have double quotes in it."""
-    return f"'{value}'" if "'" not in value else text(value)
-
-
-def texts(values):
-    """A TOML list of texts."""
-    return "[" + ", ".join(text(value) for value in values) + "]"
-
-
-def truth(value):
-    """A TOML boolean."""
-    return "true" if value else "false"
-
-
-def duration(seconds):
-    """A duration as the gateway has it, in its largest unit."""
-    seconds = int(seconds)
-    for size, unit in [(86400, "d"), (3600, "h"), (60, "m")]:
-        if seconds and seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"

@@ -1,14 +1,18 @@
 """manage.py session_gateway_config: prints a gateway.toml from the project's settings."""
 
+import ipaddress
 import re
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from session_gateway_django.describe import Site, text, texts
+from session_gateway_django.describe import Site
+from session_gateway_django.values import comment, text, texts
 
-NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
+# It is a segment of a path, a part of a file's name and of a command, and with "-1" a key's id of at most 64.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,61}\Z")
 ADDRESS = re.compile(r"unix:/\S+\Z|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+):\d{1,5}\Z")
+ISSUER = re.compile(r"[!#-\[\]-~]{1,200}\Z")
 
 
 class Command(BaseCommand):
@@ -39,8 +43,12 @@ class Command(BaseCommand):
         names = [name for name, _ in upstreams]
         if len(set(names)) < len(names) or "django" in names:
             raise CommandError("--upstream: each NAME once, and not django.")
-        if not ADDRESS.match(options["django"]):
+        if not is_address(options["django"]):
             raise CommandError("--django is host:port or unix:PATH.")
+        if not listens(options["listen"]):
+            raise CommandError("--listen is an IP address and a port, such as 127.0.0.1:8080, or unix:PATH.")
+        if options["issuer"] and not ISSUER.match(options["issuer"]):
+            raise CommandError("--issuer is 1 to 200 visible ASCII characters without quotes and backslashes.")
         site = Site()
         toml = self.render(site, upstreams, options)
         if options["output"]:
@@ -55,8 +63,11 @@ class Command(BaseCommand):
 
     def upstream(self, given):
         name, _, address = given.partition("=")
-        if not NAME.match(name) or not ADDRESS.match(address):
-            raise CommandError("--upstream is NAME=ADDRESS: letters, digits, - _ . and host:port or unix:PATH.")
+        if not NAME.match(name) or not is_address(address):
+            raise CommandError(
+                "--upstream is NAME=ADDRESS: up to 62 letters, digits, - _ . beginning with a letter, a digit or _; "
+                "and host:port or unix:PATH."
+            )
         return name, address
 
     def render(self, site, upstreams, options):
@@ -70,7 +81,7 @@ class Command(BaseCommand):
         self.proxy_notes(site, hosts)
 
         lines = ["# Made by manage.py session_gateway_config. All keys: docs/configuration.md of session-gateway."]
-        lines += [f"# {note}" for note in site.notes]
+        lines += [comment(note) for note in site.notes]
         lines += ["", "[[listener]]", f"address = {text(options['listen'])}"]
         lines += ["", "[gateway]", f"issuer = {text(issuer)}"]
         lines += ["trusted_proxies = []  # load balancers before the gateway, whose X-Forwarded-For and -Proto count"]
@@ -122,6 +133,31 @@ class Command(BaseCommand):
         self.stderr.write("The keys that gateway and services share are made beside gateway.toml:", style_func=str)
         for line in ["mkdir -p secrets", *self.files]:
             self.stderr.write(f"  {line}", style_func=str)
+
+
+def is_address(address):
+    """Whether this is the address of a server."""
+    if not ADDRESS.match(address):
+        return False
+    port = address.rpartition(":")[2]
+    return address.startswith("unix:") or (is_port(port) and int(port) > 0)
+
+
+def is_port(port):
+    """Whether this is a port's number; 0 lets the system choose one."""
+    return bool(re.match(r"\d{1,5}\Z", port)) and int(port) < 65536
+
+
+def listens(address):
+    """Whether the gateway can listen there."""
+    if address.startswith("unix:/"):
+        return is_address(address)
+    host, _, port = address.rpartition(":")
+    try:
+        version = ipaddress.ip_address(host.strip("[]")).version
+    except ValueError:
+        return False
+    return (version == 6) == host.startswith("[") and is_port(port)
 
 
 def quoted(name):
