@@ -208,7 +208,10 @@ fn a_server_that_never_speaks_http2_costs_no_processor_time() {
     .start();
     let spent = || metrics(&gateway)["process_cpu_seconds_total"];
     let before = spent();
-    gateway.get("/").send().is_error(502, "upstream-unreachable");
+    gateway
+        .get("/")
+        .send()
+        .is_error(502, "upstream-unreachable");
     let spent = spent() - before;
     assert!(spent < 1.0, "{spent} s of processor time while it waited");
 }
