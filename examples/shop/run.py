@@ -193,8 +193,12 @@ class Shop:
         keys = self.data / "keys"
         keys.mkdir(exist_ok=True, mode=0o700)
         for name in set(PORTS) - {"gateway"}:
-            if not (keys / name).exists():
-                put(write_key, secrets.token_urlsafe(48), keys / name)
+            # Whole or not at all, and never over one that is in use.
+            new = keys / f".{name}.{os.getpid()}"
+            write_key(secrets.token_urlsafe(48), new)
+            with contextlib.suppress(FileExistsError):
+                os.link(new, keys / name)
+            new.unlink()
 
     def start(self, name, command, ports, **environment):
         """Starts a program that is to run until the end; or what stands in for a service that cannot."""

@@ -63,10 +63,14 @@ fn check_canonical(text: &str, strict: Option<&Json>) {
 fn check_scanned(text: &str, strict: Option<&Json>) {
     match scan_value(text) {
         Err(_) => assert!(strict.is_none() || text.len() > MAX_DIGITS),
-        Ok(true) => assert!(strict.is_some(), "not portable"),
-        Ok(false) => {
-            assert!(strict.is_none_or(|value| value.depth() > 60), "portable");
-        }
+        Ok(true) => assert!(
+            strict.is_some_and(|value| !value.has_duplicates()),
+            "not portable"
+        ),
+        Ok(false) => assert!(
+            strict.is_none_or(|value| value.depth() > 60 || value.has_duplicates()),
+            "portable"
+        ),
     }
     if let Ok(members) = scan_object(text) {
         assert!(text.trim_start().starts_with('{') && scan_array(text).is_err());

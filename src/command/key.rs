@@ -125,9 +125,11 @@ impl Key {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             (1..=most).contains(&text.len()) && text.bytes().all(is_plain)
         };
-        if !is_name(name, 48) {
+        // Without --kid the month stands behind it.
+        let most = if arguments.kid.is_some() { 64 } else { 48 };
+        if !is_name(name, most) {
             return Err(format!(
-                "{name:?} is not the name of an upstream: letters, digits, -, _ and ."
+                "{name:?} is not the name of an upstream: 1 to {most} letters, digits, -, _ and ."
             ));
         }
         let kid = match &arguments.kid {

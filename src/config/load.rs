@@ -60,6 +60,9 @@ pub(super) fn read(top: &Table<'_>) -> Option<Config> {
         django.as_ref(),
         cookie_is_spelled_out,
     );
+    if let Some(gateway) = &gateway {
+        trusted::check(&gateway_table, &gateway.trusted_proxies, &routes);
+    }
     top.context.remark_on_env();
 
     Some(Config {

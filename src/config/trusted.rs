@@ -6,10 +6,11 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{
+    Route,
     tree::Table,
     value::{self, Parsed, Refused},
 };
-use crate::reserved::is_told_by_proxies;
+use crate::reserved::{FORWARDED_PREFIX, is_told_by_proxies};
 
 /// How the list names the peers of Unix sockets.
 const UNIX: &str = "unix";
@@ -78,12 +79,26 @@ pub(super) fn read(table: &Table<'_>) -> Trusted {
     trusted
 }
 
+/// What the gateway says in a plain header nobody else does, on whatever route.
+pub(super) fn check(table: &Table<'_>, trusted: &Trusted, routes: &[Route]) {
+    let mut plain = routes.iter().flat_map(|route| &route.plain_headers);
+    let taken = plain.find(|plain| trusted.fields.contains(&plain.name));
+    if let (Some(plain), Some(value)) = (taken, table.value("trusted_fields")) {
+        let why = format!(
+            "the plain_headers of a route have {}: only the gateway sets it",
+            plain.name
+        );
+        value.problem(why, None);
+    }
+}
+
 /// One of `trusted_fields`.
 fn field(text: &str) -> Parsed<HeaderName> {
     let name = HeaderName::try_from(text).ok();
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
     let name = name
-        .filter(|name| is_told_by_proxies(name.as_str()) && name.as_str().chars().all(is_plain));
+        .filter(|name| is_told_by_proxies(name.as_str()) && name.as_str().chars().all(is_plain))
+        .filter(|name| name != FORWARDED_PREFIX);
     name.ok_or_else(|| {
         Refused::new(format!(
             "{text:?} is not a field that only proxies may set, such as \"X-Forwarded-Host\" or \"X-Real-IP\""

@@ -210,11 +210,11 @@ fn each_command_has_a_page_that_man_can_show() {
 }
 
 #[test]
-fn a_folder_for_pages_that_is_not_there_is_told_in_one_sentence() {
-    let failed = printed(program().args(["man", "--folder", "/nowhere/man1"]));
+fn a_folder_for_pages_that_cannot_be_made_is_told_in_one_sentence() {
+    let failed = printed(program().args(["man", "--folder", "/dev/null/man1"]));
     failed.ends(1);
     assert!(
-        failed.talk.contains("/nowhere/man1") && failed.talk.lines().count() == 1,
+        failed.talk.contains("/dev/null/man1") && failed.talk.lines().count() == 1,
         "{}",
         failed.talk
     );

@@ -145,7 +145,8 @@ def login_notes(path, middleware):
         if middleware.force_logout_if_no_header:
             yield (
                 f"{path} logs out where the header of the server in front is missing, and the gateway does not: let "
-                "that server guard the services, too."
+                "that server guard the services, too. Where it is before the gateway, its header comes through only "
+                'with trusted_fields = ["Remote-User"] in [gateway].'
             )
     elif issubclass(middleware, AuthenticationMiddleware) and middleware is not AuthenticationMiddleware:
         yield (

@@ -118,6 +118,17 @@ class Command(BaseCommand):
                 "The cookie is for https only, and Django gets http from the gateway: set SECURE_PROXY_SSL_HEADER = "
                 "('HTTP_X_FORWARDED_PROTO', 'https') in settings.py. The gateway overwrites that header."
             )
+        header = settings.SECURE_PROXY_SSL_HEADER
+        if header and tuple(header) != ("HTTP_X_FORWARDED_PROTO", "https"):
+            site.note(
+                "Set SECURE_PROXY_SSL_HEADER to ('HTTP_X_FORWARDED_PROTO', 'https'): the gateway tells the scheme in "
+                "that header, and removes others unless trusted_fields in [gateway] names them."
+            )
+        if settings.USE_X_FORWARDED_PORT:
+            site.note(
+                "USE_X_FORWARDED_PORT: the gateway removes X-Forwarded-Port, unless trusted_fields in [gateway] names "
+                "it. Host has the port as the client sent it."
+            )
         if settings.USE_X_FORWARDED_HOST:
             site.note("USE_X_FORWARDED_HOST is not needed: the gateway leaves Host as the client sent it.")
         if hosts:
