@@ -19,7 +19,7 @@ export class SessionWithheld extends SessionError {
 /** The session was changed after the head of the response had gone out: it can no longer be stored. */
 export class SessionClosed extends SessionError {
   constructor() {
-    super('the session cannot be changed any more: the head of the response has gone out, or the client has left');
+    super('the session cannot be changed any more: the head of the response has gone out');
   }
 }
 

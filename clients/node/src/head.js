@@ -12,15 +12,19 @@ const LOWER = NAME.toLowerCase();
  * is replaced, and from inside of `write` it would be too late.
  */
 export function guardHead(res, session, logger) {
+  const lost = () => {
+    logger.error('session-gateway-upstream: the session was changed, and no head went out; that is not stored');
+  };
   // While the token was checked: a timeout in front of this answered, or the client has left.
-  if (res.headersSent || res.destroyed || res.stream?.destroyed) internals.close(session);
+  if (res.headersSent) internals.close(session);
+  else if (res.destroyed || res.stream?.destroyed) internals.abandon(session, lost);
 
   const { writeHead, write, end, flushHeaders } = res;
   let replaced = false;
   /** A call of Node's own `write`, `end` or `flushHeaders` is under way. */
   let inside = false;
 
-  const isOpen = () => !replaced && !internals.isClosed(session) && !res.headersSent;
+  const isOpen = () => !replaced && !internals.isClosed(session) && !internals.isAbandoned(session) && !res.headersSent;
 
   /** The value for the head, or null. Nothing goes with 5xx: the gateway would ignore it. */
   const valueFor = (status, headers) => {
@@ -136,24 +140,12 @@ export function guardHead(res, session, logger) {
       logger.error('session-gateway-upstream: the session was changed after the head had gone out; that is not stored');
     } else {
       // The client has left before it, or it was written past `res`, as WebSocket plugins do.
-      if (wouldSend(session)) {
-        logger.error('session-gateway-upstream: the session was changed, and no head went out; that is not stored');
-      }
-      internals.close(session);
+      internals.abandon(session, lost);
     }
   };
   res.once('close', ended);
   // Such a response is made for middleware only, and never ends.
   if (res.socket === null && res.req?.headers.upgrade !== undefined) res.req.socket.once('close', ended);
-}
-
-/** Whether there is a change, be it one that cannot be sent. */
-export function wouldSend(session) {
-  try {
-    return internals.header(session) !== null;
-  } catch {
-    return true;
-  }
 }
 
 /** The lower-case names in the last argument of `writeHead`: an object, pairs, or names and values in turn. */

@@ -2,7 +2,7 @@ import { STATUS_CODES } from 'node:http';
 
 import { describe, SessionRefused } from './errors.js';
 import { Gate, refuse } from './gate.js';
-import { guardHead, wouldSend } from './head.js';
+import { guardHead } from './head.js';
 import { internals } from './session.js';
 
 /** A wrapper for handlers of node:http (and of HTTP/2's compatibility API) that sets `req.djangoSession`. */
@@ -53,7 +53,10 @@ export function djangoSession(options) {
       return;
     }
     const session = req.djangoSession;
-    if (session !== undefined) socket.once('close', () => warnOfUnsealed(session, logger));
+    if (session !== undefined) {
+      if (socket.destroyed) warnOfUnsealed(session, logger);
+      else socket.once('close', () => warnOfUnsealed(session, logger));
+    }
     try {
       await handler(req, socket, head);
       socket.off('error', ignore);
@@ -99,8 +102,13 @@ function refuseUpgrade(gate, error, socket) {
   socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join('')}\r\n${body}`);
 }
 
+/** At the end of the connection. */
 function warnOfUnsealed(session, logger) {
-  if (internals.isClosed(session) ? internals.changedSinceClose(session) : wouldSend(session)) {
-    logger.error('session-gateway-upstream: the session was changed in a handshake without seal(); that is not stored');
-  }
+  const warn = () => {
+    logger.error(
+      'session-gateway-upstream: the session was changed in a handshake that ended without seal(); that is not stored',
+    );
+  };
+  if (!internals.isClosed(session)) internals.abandon(session, warn);
+  else if (internals.changedSinceClose(session)) warn();
 }

@@ -46,6 +46,8 @@ export class Session extends Guarded {
   #if;
   #closed = false;
   #atClose = null;
+  /** Tells the log that a change is not stored; set once the client has left. */
+  #onLost = null;
 
   /** Claims as `verify` gives them. */
   constructor(claims) {
@@ -62,7 +64,9 @@ export class Session extends Guarded {
       reopen: (session) => {
         session.#closed = false;
       },
+      abandon: (session, tell) => session.#abandon(tell),
       isClosed: (session) => session.#closed,
+      isAbandoned: (session) => session.#onLost !== null,
       changedSinceClose: (session) => session.#changedSinceClose(),
     };
   }
@@ -153,7 +157,7 @@ export class Session extends Guarded {
   }
 
   seal() {
-    this.#checkOpen();
+    if (this.#closed) throw new SessionClosed();
     const header = this.#header();
     this.#close();
     return header;
@@ -172,7 +176,12 @@ export class Session extends Guarded {
     if (this.#blind) throw new SessionWithheld(what, this.#withheld);
   }
 
+  /** Before each change. */
   #checkOpen() {
+    if (this.#onLost !== null) {
+      this.#lose();
+      return;
+    }
     if (this.#closed) throw new SessionClosed();
   }
 
@@ -342,6 +351,30 @@ export class Session extends Guarded {
   #close() {
     this.#closed = true;
     this.#atClose = this.#holdsForeign ? this.#picture() : null;
+  }
+
+  /**
+   * No head will go out, because of the visitor alone. So a change throws nothing: in a callback that would end the
+   * process. `tell` is called for the first one, or at once where there is one already.
+   */
+  #abandon(tell) {
+    this.#onLost ??= tell;
+    if (this.#wouldSend()) this.#lose();
+  }
+
+  #lose() {
+    const tell = this.#onLost;
+    this.#onLost = () => {};
+    tell();
+  }
+
+  /** Whether there is a change, be it one that cannot be sent. */
+  #wouldSend() {
+    try {
+      return this.#header() !== null;
+    } catch {
+      return true;
+    }
   }
 
   #changedSinceClose() {

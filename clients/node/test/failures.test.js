@@ -5,7 +5,10 @@ import { createServer, request, ServerResponse } from 'node:http';
 import { connect, createServer as createHttp2 } from 'node:http2';
 import { test } from 'node:test';
 
+import express5 from 'express';
+import express4 from 'express4';
 import { SessionClosed } from 'session-gateway-upstream';
+import { djangoSession as expressSession } from 'session-gateway-upstream/express';
 import { djangoSession } from 'session-gateway-upstream/http';
 
 import { ask, claims, digest, KEY, logger, OPTIONS, serve, sign } from './support.js';
@@ -152,14 +155,22 @@ test('a change throws where another has answered while the token was checked', a
   assert(seen.thrown instanceof SessionClosed);
 });
 
-test('a change throws where the client left while the token was checked', async (t) => {
+/** A handler, and a promise of its end, whether it fails or not, and of what the package does about it. */
+function ending(handler) {
+  let ended;
+  const end = new Promise((resolve) => (ended = resolve));
+  return [(...args) => (async () => handler(...args))().finally(() => setImmediate(ended)), end];
+}
+
+const NO_HEAD = /^error .*the session was changed, and no head went out; that is not stored$/;
+
+// A throw would depend on the visitor alone, and in a callback it would end the process.
+test('a change is logged where the client left while the token was checked', async (t) => {
   const seen = changing();
   let response;
-  let done;
   const around = (inner) => (req, res) => {
     response = res;
-    done = inner(req, res);
-    return done;
+    return inner(req, res);
   };
   const keys = async () => {
     const closed = once(response, 'close');
@@ -167,42 +178,173 @@ test('a change throws where the client left while the token was checked', async 
     await closed;
     return KEY;
   };
-  const ended = new Promise((resolve) => {
-    seen.inner = seen.handler;
-    seen.handler = (req, res) => (seen.inner(req, res), resolve());
-  });
-  const { port } = await served(t, (req, res) => seen.handler(req, res), { around, options: { keys } });
+  const [handler, end] = ending(seen.handler);
+  const { port, log } = await served(t, handler, { around, options: { keys } });
   const asked = send(port);
-  await ended;
-  await done;
-  assert(seen.thrown instanceof SessionClosed);
+  await end;
+  assert.equal(seen.thrown, null);
+  assert.equal(log.length, 1);
+  assert.match(log[0], NO_HEAD);
 });
 
-const NO_HEAD = /^error .*the session was changed, and no head went out; that is not stored$/;
+/** What a handler may still do after the client has left: whether it changes the session. */
+const AFTER_LEAVING = {
+  'a key': [change, 1],
+  'a nested value': [(req) => req.djangoSession.data.cart.push(2), 1],
+  'a deleted key': [(req) => delete req.djangoSession.data.cart, 1],
+  'a flush': [(req) => req.djangoSession.flush(), 1],
+  'a touch': [(req) => req.djangoSession.touch(), 1],
+  'what cannot be sent': [(req) => (req.djangoSession.data.n = 'x'.repeat(20000)), 1],
+  'two changes': [(req) => (change(req), req.djangoSession.cycleKey()), 1],
+  'no change': [(req) => req.djangoSession.data.cart.length, 0],
+};
 
-test('a change before a client that leaves is logged, and one after it throws', async (t) => {
-  let thrown;
-  let ended;
-  const all = new Promise((resolve) => (ended = resolve));
-  const { port, log } = await served(t, async (req, res) => {
+for (const [name, [act, lines]] of Object.entries(AFTER_LEAVING)) {
+  test(`after a client that leaves a change is logged once, and throws nothing: ${name}`, async (t) => {
+    const [handler, end] = ending(async (req, res) => {
+      const closed = once(res, 'close');
+      asked.destroy();
+      await closed;
+      act(req);
+      res.end();
+      act(req);
+    });
+    const { port, log } = await served(t, handler);
+    const asked = send(port);
+    await end;
+    assert.equal(log.length, lines, log.join('\n'));
+    for (const line of log) assert.match(line, NO_HEAD);
+  });
+}
+
+test('a change before a client that leaves and one after it are one line in the log', async (t) => {
+  const [handler, end] = ending(async (req, res) => {
     change(req);
     const closed = once(res, 'close');
     asked.destroy();
     await closed;
-    try {
-      change(req);
-    } catch (error) {
-      thrown = error;
-    }
+    assert.equal(log.length, 1);
+    req.djangoSession.data.n = 2;
     res.end();
-    ended();
   });
+  const { port, log } = await served(t, handler);
   const asked = send(port);
-  await all;
-  assert(thrown instanceof SessionClosed);
+  await end;
   assert.equal(log.length, 1);
   assert.match(log[0], NO_HEAD);
 });
+
+test('after the head has gone out a change throws, also where the client has left since', async (t) => {
+  const [handler, end] = ending(async (req, res) => {
+    res.write('a');
+    const closed = once(res, 'close');
+    asked.destroy();
+    await closed;
+    assert.throws(() => change(req), SessionClosed);
+  });
+  const { port, log } = await served(t, handler);
+  const asked = send(port);
+  await end;
+  assert.deepEqual(log, []);
+});
+
+const app = (express) => (log, handler) => {
+  const made = express();
+  made.use(expressSession({ ...OPTIONS, logger: log }));
+  made.get('/', handler);
+  return made;
+};
+const SERVERS = {
+  'node:http': (log, handler) => djangoSession({ ...OPTIONS, logger: log })(handler),
+  'Express 4': app(express4),
+  'Express 5': app(express5),
+};
+/** Called with what changes the session, once the client has left. */
+const WAYS = {
+  'in a callback': (left, later) => void left.then(() => setImmediate(later)),
+  'in an async handler': (left, later) => left.then(later),
+};
+
+for (const [server, build] of Object.entries(SERVERS)) {
+  for (const [way, run] of Object.entries(WAYS)) {
+    // The test runner fails the test for what would have ended the process.
+    test(`a client that leaves does not end the process: ${server}, ${way}`, async (t) => {
+      let ended;
+      const all = new Promise((resolve) => (ended = resolve));
+      const log = logger();
+      const handler = (req, res) => {
+        const left = once(res, 'close');
+        asked.destroy();
+        return run(left, () => {
+          // After the throw has had its effect.
+          setImmediate(ended);
+          change(req);
+          res.end();
+        });
+      };
+      const port = await serve(t, build(log, handler));
+      const asked = send(port);
+      await all;
+      assert.equal(log.lines.length, 1);
+      assert.match(log.lines[0], NO_HEAD);
+    });
+  }
+}
+
+test('a client that leaves does not end the process: HTTP/2', async (t) => {
+  let ended;
+  const all = new Promise((resolve) => (ended = resolve));
+  const handler = (req, res) => {
+    req.stream.once('close', () => {
+      setImmediate(() => {
+        setImmediate(ended);
+        change(req);
+        res.end();
+      });
+    });
+    stream.close();
+  };
+  const { port, log } = await served(t, handler, { create: createHttp2 });
+  const client = connect(`http://127.0.0.1:${port}`);
+  t.after(() => client.close());
+  const stream = client.request({ ':path': '/', 'x-session': sign(claims()) }).on('error', () => {});
+  await all;
+  assert.equal(log.length, 1);
+  assert.match(log[0], NO_HEAD);
+});
+
+for (const when of ['before its handler', 'in its handler']) {
+  test(`a client that leaves a handshake ${when} gets a change logged once, and nothing throws`, async (t) => {
+    const log = logger();
+    const leave = async (socket) => {
+      const closed = once(socket, 'close');
+      asked.destroy();
+      await closed;
+    };
+    let raw;
+    const keys = async () => {
+      if (when === 'before its handler') await leave(raw);
+      return KEY;
+    };
+    const [handler, end] = ending(async (req, socket) => {
+      if (when === 'in its handler') await leave(socket);
+      change(req);
+      assert.equal(req.djangoSession.seal(), '{"set":{"n":1}}');
+    });
+    const upgrade = djangoSession({ ...OPTIONS, keys, logger: log }).upgrade(handler);
+    const port = await serve(t, undefined, () =>
+      createServer().on('upgrade', (req, socket, head) => {
+        // Such a socket stays half open.
+        raw = socket.resume().once('end', () => socket.end());
+        upgrade(req, socket, head);
+      }),
+    );
+    const asked = send(port, { Connection: 'upgrade', Upgrade: 'test' });
+    await end;
+    assert.equal(log.lines.length, 1);
+    assert.match(log.lines[0], /^error .*the session was changed in a handshake that ended without seal\(\)/);
+  });
+}
 
 const RAW = {
   'a change': [change, 1],

@@ -157,7 +157,10 @@ export class SessionError extends Error {
 export class SessionWithheld extends SessionError {
   readonly withheld: Withheld;
 }
-/** The session was changed after the head of the response had gone out, or after the client had left. */
+/**
+ * The session was changed after the head of the response had gone out. Where the client left before that, a change
+ * throws nothing: one line in the log says that it is not stored.
+ */
 export class SessionClosed extends SessionError {}
 /** A value or key that cannot be stored. */
 export class SessionValueError extends SessionError {}
