@@ -1,6 +1,18 @@
 import js from '@eslint/js';
 
-const globals = ['process', 'Buffer', 'console', 'TextDecoder', 'URL', 'fetch', 'AbortSignal', 'setImmediate'];
+const globals = [
+  'process',
+  'Buffer',
+  'console',
+  'TextDecoder',
+  'URL',
+  'fetch',
+  'AbortController',
+  'setImmediate',
+  'setTimeout',
+  'clearTimeout',
+  'performance',
+];
 
 export default [
   js.configs.recommended,

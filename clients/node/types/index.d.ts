@@ -105,7 +105,7 @@ export function createVerifier(options: VerifierOptions): Verify;
 
 /**
  * A function for `publicKeys` that fetches them from the gateway's JWK set: every five minutes, and for a `kid` that it
- * does not know, but at most every five seconds.
+ * does not know, but at most every five seconds. An answer that takes longer than that, or is over 64 KiB, is a failure.
  */
 export function remoteKeys(url: string | URL): (kid: string) => Promise<string | undefined>;
 
