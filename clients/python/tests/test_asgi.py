@@ -451,6 +451,25 @@ class SharedState(unittest.TestCase):
             self.assertEqual(http(inside, tokens=[], state=state)[0]["status"], 401)
         self.assertEqual(state, {})
 
+    def test_middleware_around_has_the_session_of_the_scope(self) -> None:
+        seen = []
+
+        class Outer(BaseHTTPMiddleware):
+            async def dispatch(self, request: Request, call_next: Any) -> Any:
+                request.state.outer = 1
+                response = await call_next(request)
+                seen.append(get_session(request.scope).user_id)
+                seen.append(hasattr(request.state, "get_session"))
+                return response
+
+        async def handler(request: Request) -> JSONResponse:
+            return JSONResponse((await request.state.get_session()).user_id)
+
+        app = starlette(Route("/", handler))
+        app.add_middleware(Outer)
+        self.assertEqual(http(app)[0]["status"], 200)
+        self.assertEqual(seen, ["42", False])
+
     def test_what_handlers_put_into_the_state_is_seen_by_middleware_around(self) -> None:
         seen = []
 
@@ -459,6 +478,7 @@ class SharedState(unittest.TestCase):
                 request.state.outer = 1
                 response = await call_next(request)
                 seen.append((request.state.handler, hasattr(request.state, "gone")))
+                seen.append(request.state.later)
                 return response
 
         async def handler(request: Request) -> JSONResponse:
@@ -468,6 +488,14 @@ class SharedState(unittest.TestCase):
             names = {"of_lifespan", "outer", "handler", "get_session"}
             state = request.scope["state"]
             self.assertEqual((set(state), len(state), set(state.copy())), (names, 4, names))
+            for joined in (state | {"new": 1}, {"new": 0} | state | {"new": 1}):
+                self.assertEqual((set(joined), joined["new"]), (names | {"new"}, 1))
+            self.assertEqual(({"outer": 5} | state)["outer"], 1)
+            for wrong in (lambda: state | 1, lambda: 1 | state):
+                with self.assertRaises(TypeError):
+                    wrong()
+            request.scope["state"] |= {"later": 1}
+            self.assertIs(request.scope["state"], state)
             request.state.get_session = None
             self.assertIsNone(request.state.get_session)
             return JSONResponse("")
@@ -476,7 +504,7 @@ class SharedState(unittest.TestCase):
         app.add_middleware(Outer)
         state: dict[str, Any] = {"of_lifespan": 1}
         self.assertEqual(http(app, state=state)[0]["status"], 200)
-        self.assertEqual(seen, [(2, False)])
+        self.assertEqual(seen, [(2, False), 1])
         self.assertNotIn("get_session", state)
 
 

@@ -187,6 +187,16 @@ class _State(MutableMapping[str, Any]):
         """As a dict has it."""
         return dict(self)
 
+    def __or__(self, more: Any) -> Any:
+        return dict(self) | dict(more) if isinstance(more, Mapping) else NotImplemented
+
+    def __ror__(self, less: Any) -> Any:
+        return dict(less) | dict(self) if isinstance(less, Mapping) else NotImplemented
+
+    def __ior__(self, more: Any) -> _State:
+        self.update(more)
+        return self
+
 
 def _can_deny(scope: Scope) -> bool:
     return _DENIAL in (scope.get("extensions") or {})
