@@ -69,13 +69,21 @@ fn a_lagging_standby_at_the_primarys_address_is_never_believed() {
         (old.query(&received) == ["true"]).then_some(())
     });
 
-    let [gone, promoted] = [Moment::default(), Moment::default()];
+    let [gone, promoting, promoted] = [(); 3].map(|()| Moment::default());
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let ends = Ends(&done);
         for visitor in &visitors {
             scope.spawn(|| visitor.run(&gateway, &done));
         }
+        // Who has left is nobody at any time, also while the standby becomes the primary.
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                let answer = ask(&left);
+                let refused = answer.code() == Some("session-store-unavailable");
+                assert!(answer.status == 418 || refused, "{answer:?}");
+            }
+        });
         for visitor in &visitors {
             visitor.wait_for("served by the primary", 20, |asked| {
                 asked.answer.status == 200
@@ -111,6 +119,7 @@ fn a_lagging_standby_at_the_primarys_address_is_never_believed() {
         change.answer("GET").is_error(500, "session-not-saved");
         assert!(began.elapsed() < DEADLINE + SLACK, "{:?}", began.elapsed());
 
+        promoting.is_now();
         standby.promote();
         promoted.is_now();
         for visitor in &visitors {
@@ -128,7 +137,7 @@ fn a_lagging_standby_at_the_primarys_address_is_never_believed() {
     for visitor in &visitors {
         let asked = visitor.asked.lock().unwrap();
         for asked in asked.iter() {
-            asked.is_right(gone.get(), promoted.get());
+            asked.is_right(gone.get(), promoting.get(), promoted.get());
             refused += usize::from(asked.answer.status == 503);
         }
         visitor.is_stored(&site, &asked, promoted.get());
@@ -218,10 +227,11 @@ impl Visitor {
 }
 
 impl Asked {
-    fn is_right(&self, gone: Instant, promoted: Instant) {
+    /// The standby is a primary some time before `promoted`, when it has said so.
+    fn is_right(&self, gone: Instant, promoting: Instant, promoted: Instant) {
         let (answer, took) = (&self.answer, self.ended - self.began);
         assert!(took < DEADLINE * 2 + SLACK, "{answer:?} took {took:?}");
-        let by_standby = self.began > gone && self.ended < promoted;
+        let by_standby = self.began > gone && self.ended < promoting;
         let again = self.began > promoted + Duration::from_millis(250) + SLACK;
         match (answer.status, answer.code()) {
             (200, None) => assert!(!by_standby, "the standby was believed"),
