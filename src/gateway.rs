@@ -53,7 +53,7 @@ pub use self::{
 };
 use crate::{
     body::{Body, Cut},
-    config::{self, Config, Route, SessionMode, Target},
+    config::{self, Certificate, Config, Route, SessionMode, Target},
     error::Code,
     reserved::Reserved,
     session::SessionKey,
@@ -107,6 +107,13 @@ impl Gateway {
     /// and what is known of them; tunnels stay open.
     pub fn after(&self, config: Config, sessions: Sessions) -> Self {
         let metrics = self.metrics();
+        for certificate in self.config.certificates() {
+            let same = |other: &Certificate| other.file == certificate.file;
+            if !config.certificates().any(same) {
+                let file = certificate.file.display().to_string();
+                metrics.certificate_expiry.forget(&[&file]);
+            }
+        }
         let limits = Limits::new(&config, Some(&self.limits));
         let tunnels = self.tunnels.clone();
         tunnels.look_into(sessions.clone());

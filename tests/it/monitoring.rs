@@ -29,14 +29,18 @@ fn label(cell: &str) -> Option<(String, BTreeSet<String>)> {
     Some((code.next()?, code.collect()))
 }
 
+/// The operator's manual.
+fn operations() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    fs::read_to_string(path).unwrap()
+}
+
 impl Known {
     /// From the table in docs/operations.md, which a unit test compares with the program's own text: that one leaves
     /// out families of which there is no series yet.
     fn read() -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
-        let text = fs::read_to_string(path).unwrap();
         let mut known = Self::default();
-        for row in text
+        for row in operations()
             .lines()
             .filter(|line| line.starts_with("| `session_gateway_"))
         {
@@ -199,6 +203,31 @@ fn the_alerts_ask_for_metrics_that_there_are() {
         assert!(summary.trim_end().ends_with('"'), "{name}: {summary}");
     }
     assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn every_alert_says_what_to_do_in_the_operators_manual() {
+    let alerts = file("alerts.yml");
+    let alerts = alerts.lines().filter_map(|line| {
+        let name = line.trim_start().strip_prefix("- alert: ")?;
+        Some(name.to_owned())
+    });
+    let alerts: BTreeSet<String> = alerts.collect();
+    let manual = operations();
+    let table = manual.split("\n| alert | ").nth(1).unwrap();
+    let rows = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut told = BTreeSet::new();
+    for row in rows {
+        let names = row.split('|').nth(1).unwrap();
+        for name in names.split('`').skip(1).step_by(2) {
+            assert!(told.insert(name.to_owned()), "{name} is there twice");
+        }
+    }
+    assert!(alerts.len() > 10);
+    assert_eq!(alerts, told);
 }
 
 #[test]

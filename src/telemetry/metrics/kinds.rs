@@ -111,7 +111,8 @@ impl Drop for Held {
 type Labels = Vec<(&'static str, String)>;
 
 /// A family of metrics whose labels are names of the configuration: routes, upstreams, servers, files. A series is
-/// made when the configuration is read, and stays when a later one does not have the name any more.
+/// made when the configuration is read, and stays when a later one does not have the name any more, unless it is
+/// forgotten.
 #[derive(Debug)]
 pub struct Named<M> {
     labels: &'static [&'static str],
@@ -137,9 +138,17 @@ where
 
     /// The series of these names, in the order of the labels. Ask once and keep it: this looks it up.
     pub fn of(&self, names: &[&str]) -> M {
+        self.family.get_or_create_owned(&self.labels(names))
+    }
+
+    /// Takes the series of these names out; what was kept of it counts for nobody.
+    pub fn forget(&self, names: &[&str]) {
+        self.family.remove(&self.labels(names));
+    }
+
+    fn labels(&self, names: &[&str]) -> Labels {
         let names = names.iter().map(|name| (*name).to_owned());
-        let labels = self.labels.iter().copied().zip(names).collect();
-        self.family.get_or_create_owned(&labels)
+        self.labels.iter().copied().zip(names).collect()
     }
 }
 

@@ -122,6 +122,26 @@ fn edge_28_certificates_are_read_again_by_a_reload_and_the_last_good_ones_kept()
 }
 
 #[test]
+fn a_certificate_that_a_reload_takes_out_raises_no_alarm_any_more() {
+    let app = Upstream::start();
+    let [stays, goes] = ["shop.example", "old.example"].map(|name| Certificate::new(&[name]));
+    let gateway = setup(&app, &[&stays, &goes]).start();
+    let told = || -> Vec<String> {
+        let counted = metrics(&gateway).into_keys();
+        counted
+            .filter(|name| name.starts_with("certificate_expiry"))
+            .collect()
+    };
+    assert_eq!(told().len(), 2);
+    assert!(gateway.reload(&setup(&app, &[&stays])));
+    let [left] = <[String; 1]>::try_from(told()).unwrap();
+    assert!(left.contains(&stays.file().display().to_string()), "{left}");
+    // It comes back with the next.
+    assert!(gateway.reload(&setup(&app, &[&goes, &stays])));
+    assert_eq!(told().len(), 2);
+}
+
+#[test]
 fn edge_18_a_handshake_that_never_ends_is_dropped() {
     let app = Upstream::start();
     let certificate = Certificate::new(&["shop.example"]);
