@@ -2,7 +2,7 @@
 
 mod balance;
 mod connect;
-mod decode;
+pub mod decode;
 mod health;
 mod http1;
 mod http2;

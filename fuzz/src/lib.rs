@@ -3,6 +3,7 @@
 //! Each fuzz target is a wrapper round one of these. The gateway's own tests include this file and run the
 //! same functions over the kept inputs (`tests/it/fuzz.rs`), without libFuzzer.
 
+pub mod answer;
 pub mod assertion;
 pub mod config;
 pub mod cookie;
@@ -18,7 +19,8 @@ pub mod session;
 pub type Check = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: [(&str, Check); 9] = [
+pub const TARGETS: [(&str, Check); 10] = [
+    ("answer", answer::check),
     ("assertion", assertion::check),
     ("config", config::check),
     ("cookie", cookie::check),

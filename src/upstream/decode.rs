@@ -36,7 +36,7 @@ pub enum Malformed {
     /// No number of bytes, or two.
     #[error("invalid Content-Length")]
     Length,
-    /// With HTTP/1.0.
+    /// With HTTP/1.0, or one that is not `chunked`.
     #[error("unexpected Transfer-Encoding")]
     Coding,
     /// Between chunks.
@@ -81,11 +81,10 @@ pub fn head(come: &Bytes, method: &Method) -> Result<Option<Head>, Malformed> {
         come,
         &mut fields,
     )?;
-    let Status::Complete(length) = status else {
-        return match come.len() > LARGEST_HEAD {
-            true => Err(Malformed::TooLarge),
-            false => Ok(None),
-        };
+    let length = match status {
+        Status::Complete(length) if length <= LARGEST_HEAD => length,
+        Status::Partial if come.len() <= LARGEST_HEAD => return Ok(None),
+        Status::Complete(_) | Status::Partial => return Err(Malformed::TooLarge),
     };
     let code = parsed.code.unwrap_or_default();
     let mut response = Response::new(());
@@ -153,16 +152,13 @@ fn framing(
         return Ok(Framing::Length(0));
     }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(last) = codings.next_back() {
-        if version == Version::HTTP_10 {
-            return Err(Malformed::Coding);
-        }
-        let last = last.as_bytes().rsplit(|byte| *byte == b',').next();
-        let last = last.unwrap_or_default().trim_ascii();
-        return Ok(match last.eq_ignore_ascii_case(b"chunked") {
-            true => Framing::Chunked(Chunked::default()),
-            false => Framing::Close,
-        });
+    if let Some(coding) = codings.next() {
+        // Nobody has said in TE that he understands another.
+        let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        return match is_chunked && codings.next().is_none() && version == Version::HTTP_11 {
+            true => Ok(Framing::Chunked(Chunked::default())),
+            false => Err(Malformed::Coding),
+        };
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else {
@@ -220,6 +216,12 @@ impl Chunked {
                     return Err(Malformed::Chunk);
                 }
                 Self::Size => match httparse::parse_chunk_size(come) {
+                    // httparse has no end of a line in a bare line feed of an extension; others do.
+                    Ok(Status::Complete((length, _)))
+                        if length > LONGEST_SIZE || come[..length - 2].contains(&b'\n') =>
+                    {
+                        return Err(Malformed::Chunk);
+                    }
                     Ok(Status::Complete((length, size))) => {
                         come.advance(length);
                         *self = match size {
@@ -273,9 +275,9 @@ impl Chunked {
 fn trailer_length(come: &[u8]) -> Result<Option<usize>, Malformed> {
     let mut fields = [EMPTY_HEADER; MOST_FIELDS];
     match httparse::parse_headers(come, &mut fields)? {
-        Status::Complete((length, _)) => Ok(Some(length)),
-        Status::Partial if come.len() > LARGEST_TRAILERS => Err(Malformed::TooLarge),
-        Status::Partial => Ok(None),
+        Status::Complete((length, _)) if length <= LARGEST_TRAILERS => Ok(Some(length)),
+        Status::Partial if come.len() <= LARGEST_TRAILERS => Ok(None),
+        Status::Complete(_) | Status::Partial => Err(Malformed::TooLarge),
     }
 }
 
@@ -332,11 +334,17 @@ mod tests {
         );
         assert_eq!(framing(""), Ok(Framing::Close));
         assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Ok(chunked));
-        assert_eq!(framing("Transfer-Encoding: gzip, chunked\r\n"), Ok(chunked));
-        assert_eq!(
-            framing("Transfer-Encoding: chunked, gzip\r\n"),
-            Ok(Framing::Close)
-        );
+        for wrong in [
+            "gzip, chunked",
+            "chunked, gzip",
+            "gzip",
+            "chunked,",
+            "",
+            "chunked\r\nTransfer-Encoding: chunked",
+        ] {
+            let fields = format!("Transfer-Encoding: {wrong}\r\n");
+            assert_eq!(framing(&fields), Err(Malformed::Coding), "{wrong}");
+        }
         // The coding counts, whatever the length says.
         assert_eq!(
             framing("Content-Length: 7\r\nTransfer-Encoding: chunked\r\n"),
@@ -416,10 +424,11 @@ mod tests {
         assert!(whole(&many).is_err());
         assert!(whole(&"a: b\r\n".repeat(99)).is_ok());
         let endless = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(LARGEST_HEAD));
-        assert_eq!(
-            parse(&endless, &Method::GET).unwrap_err(),
-            Malformed::TooLarge
-        );
+        // However much of it comes at once.
+        for end in ["", "\r\n\r\n"] {
+            let too_large = parse(&format!("{endless}{end}"), &Method::GET);
+            assert_eq!(too_large.unwrap_err(), Malformed::TooLarge, "{end:?}");
+        }
     }
 
     /// The bytes, the trailers, and what follows.
@@ -471,13 +480,16 @@ mod tests {
             ";a\r\n",
             "5\n",
             "5\rhello",
+            "5;a\nb\r\nhello",
             "5\r\nhelloXY",
             "5\r\nhello\n0\r",
             "5 5\r\n",
             "10000000000000000\r\n",
             "0\r\na b: c\r\n\r\n",
             &long,
+            &format!("{long}\r\nhello\r\n0\r\n\r\n"),
             &trailers,
+            &format!("{trailers}\r\n\r\n"),
         ] {
             assert!(unchunk(wrong.as_bytes(), &[]).is_err(), "{wrong:?}");
         }
