@@ -256,6 +256,10 @@ impl Chunked {
                         return Ok(None);
                     };
                     let section = come.split_to(length).freeze();
+                    // httparse takes a bare line feed for the end of a line, which it may be in a head (section 2.2).
+                    if has_bare_line_feed(&section) {
+                        return Err(Malformed::Chunk);
+                    }
                     let mut fields = [EMPTY_HEADER; MOST_FIELDS];
                     *self = Self::Over;
                     return match httparse::parse_headers(&section, &mut fields)? {
@@ -269,6 +273,13 @@ impl Chunked {
             }
         }
     }
+}
+
+fn has_bare_line_feed(section: &[u8]) -> bool {
+    let mut lines = section.split(|byte| *byte == b'\n');
+    // What is behind the last line feed is no line.
+    lines.next_back();
+    lines.any(|line| line.last() != Some(&b'\r'))
 }
 
 /// How long the trailer section at the beginning of what has come is; `None` if it is not whole yet.
@@ -486,6 +497,9 @@ mod tests {
             "5 5\r\n",
             "10000000000000000\r\n",
             "0\r\na b: c\r\n\r\n",
+            "0\r\na: b\n\r\n",
+            "0\r\na: b\r\n\n",
+            "0\r\n\n",
             &long,
             &format!("{long}\r\nhello\r\n0\r\n\r\n"),
             &trailers,
