@@ -203,3 +203,46 @@ pub fn encode(request: &Request<Body>) -> Vec<u8> {
     out.extend_from_slice(b"\r\n");
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use tokio::{net::TcpStream, task::coop::consume_budget};
+
+    use super::*;
+    use crate::upstream::socket::Heard;
+
+    /// A connection, and the server's end of it.
+    async fn connect() -> (Wire, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let socket = Socket::new(Box::new(stream), Heard::default(), false);
+        (Wire::new(socket), listener.accept().unwrap().0)
+    }
+
+    /// Uses up what the runtime lets a task do at once.
+    async fn be_busy() {
+        poll_fn(|cx| {
+            while pin!(consume_budget()).poll(cx).is_ready() {}
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_busy_task_takes_no_closed_connection_for_an_idle_one() {
+        for says in [&b""[..], b"HTTP/1.1 408 Request Timeout\r\n\r\n"] {
+            let (mut wire, mut server) = connect().await;
+            assert!(wire.is_quiet());
+            server.write_all(says).unwrap();
+            drop(server);
+            while wire.is_quiet() {
+                tokio::task::yield_now().await;
+            }
+            be_busy().await;
+            assert!(!wire.is_quiet(), "{says:?}");
+        }
+    }
+}
