@@ -129,6 +129,24 @@ fn a_pooler_that_nobody_told_of_is_refused_by_name() {
     }
 }
 
+#[test]
+fn a_pooler_that_nobody_told_of_keeps_no_setting_of_ours_for_others() {
+    let site = Database::postgres();
+    let ignored = "ignore_startup_parameters = extra_float_digits,options";
+    let pooler = PgBouncer::with(&site, 1, &[ignored]);
+    let output = Gateway::before(&pooler.to(&site), &tells_user()).fails();
+    assert_eq!(output.status.code(), Some(1));
+    // The only connection to the server was the gateway's before. PgBouncer itself sets what it knows of.
+    pooler.to(&site).execute(
+        "DO $$ DECLARE left_over text; BEGIN \
+           SELECT string_agg(name, ', ') INTO left_over FROM pg_settings WHERE source = 'session' AND name NOT IN \
+             ('application_name', 'client_encoding', 'DateStyle', 'IntervalStyle', \
+              'standard_conforming_strings', 'TimeZone'); \
+           IF left_over IS NOT NULL THEN RAISE '% is set', left_over; END IF; \
+         END $$",
+    );
+}
+
 /// Everything that PostgreSQL was sent, in the order in which each of its processes received it.
 #[test]
 fn no_statement_is_outside_of_a_transaction() {
