@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, header::SET_COOKIE};
+use http::{HeaderMap, HeaderValue, header::SET_COOKIE};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::{
@@ -25,6 +25,14 @@ use crate::reserved;
 
 /// How long the end of a request is awaited whose whole body is there: it is on its way.
 const END_OF_STREAM: Duration = Duration::from_secs(5);
+
+/// Whether a Transfer-Encoding is exactly `chunked`, the only one that is understood here.
+pub fn is_chunked(coding: &HeaderValue) -> bool {
+    coding
+        .as_bytes()
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"chunked")
+}
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]

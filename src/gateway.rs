@@ -97,6 +97,7 @@ struct Behind {
 impl Gateway {
     /// Prepares the routes and upstreams of a configuration in front of its sessions; counts in `metrics`.
     pub fn new(config: Config, sessions: Sessions, metrics: Arc<Metrics>) -> Self {
+        tell_expiry(&metrics, None, &config);
         let limits = Limits::new(&config, None);
         let tunnels = Tunnels::new(sessions.clone());
         let opened = |upstream: &_| Arc::new(Upstream::new(upstream, None, &metrics));
@@ -107,13 +108,7 @@ impl Gateway {
     /// and what is known of them; tunnels stay open.
     pub fn after(&self, config: Config, sessions: Sessions) -> Self {
         let metrics = self.metrics();
-        for certificate in self.config.certificates() {
-            let same = |other: &Certificate| other.file == certificate.file;
-            if !config.certificates().any(same) {
-                let file = certificate.file.display().to_string();
-                metrics.certificate_expiry.forget(&[&file]);
-            }
-        }
+        tell_expiry(metrics, Some(&self.config), &config);
         let limits = Limits::new(&config, Some(&self.limits));
         let tunnels = self.tunnels.clone();
         tunnels.look_into(sessions.clone());
@@ -137,11 +132,6 @@ impl Gateway {
         tunnels: Tunnels,
         opened: impl Fn(&config::Upstream) -> Arc<Upstream>,
     ) -> Self {
-        for certificate in config.certificates() {
-            let file = certificate.file.display().to_string();
-            let expiry = metrics.certificate_expiry.of(&[&file]);
-            expiry.set(certificate.not_after);
-        }
         let behind = |upstream: &config::Upstream| Behind {
             upstream: opened(upstream),
             injector: Injector::new(upstream, &config.gateway, metrics),
@@ -507,6 +497,20 @@ impl Gateway {
             return Err(Refusal::new(Code::NoRoute, detail));
         };
         Ok(route)
+    }
+}
+
+/// Tells when each certificate ends. One that a reload has taken out ends for nobody, and raises no alarm.
+fn tell_expiry(metrics: &Metrics, before: Option<&Config>, now: &Config) {
+    let name = |certificate: &Certificate| certificate.file.display().to_string();
+    for old in before.into_iter().flat_map(Config::certificates) {
+        if !now.certificates().any(|new| new.file == old.file) {
+            metrics.certificate_expiry.forget(&[&name(old)]);
+        }
+    }
+    for new in now.certificates() {
+        let expiry = metrics.certificate_expiry.of(&[&name(new)]);
+        expiry.set(new.not_after);
     }
 }
 

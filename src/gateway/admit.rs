@@ -10,12 +10,13 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version, header, request::Parts,
 use self::forwarding::{client_of, scrub_forwarding, spelling, spelt, tell_forwarding};
 use super::{
     alarm::Alarm,
-    fields::{is_chunked, scrub, strip_hop_by_hop},
+    fields::{scrub, strip_hop_by_hop},
     respond::Refusal,
     seen::{Name, Seen},
     tunnel::Handshake,
 };
 use crate::{
+    body::is_chunked,
     config::{Names, Trusted},
     error::Code,
     path::Canonical,

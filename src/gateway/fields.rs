@@ -106,14 +106,6 @@ pub fn is_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether a Transfer-Encoding is exactly `chunked`, the only one that is understood here.
-pub fn is_chunked(coding: &HeaderValue) -> bool {
-    coding
-        .as_bytes()
-        .trim_ascii()
-        .eq_ignore_ascii_case(b"chunked")
-}
-
 /// Removes every field whose name is `reserved`, and gives their names.
 pub fn scrub(headers: &mut HeaderMap, reserved: impl Fn(&str) -> bool) -> Vec<HeaderName> {
     let found: Vec<_> = headers

@@ -10,9 +10,9 @@ use std::{
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use tokio::time::Instant;
 
-use super::{admit, alarm::Alarm, fields::is_chunked, respond::Refusal, tunnel::Handshake};
+use super::{admit, alarm::Alarm, respond::Refusal, tunnel::Handshake};
 use crate::{
-    body::{Body, Watch},
+    body::{Body, Watch, is_chunked},
     config::Timeouts,
     error::Code,
     upstream::{self, Affinity, Answered, Outgoing, SendError, Server, Unanswered, Upstream},

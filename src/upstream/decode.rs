@@ -9,6 +9,8 @@ use http::{
 use httparse::{EMPTY_HEADER, Status};
 use hyper::ext::ReasonPhrase;
 
+use crate::body::is_chunked;
+
 /// Most fields of a head or a trailer section, as hyper has it.
 const MOST_FIELDS: usize = 100;
 
@@ -154,8 +156,7 @@ fn framing(
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         // Nobody has said in TE that he understands another.
-        let is_chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-        return match is_chunked && codings.next().is_none() && version == Version::HTTP_11 {
+        return match is_chunked(coding) && codings.next().is_none() && version == Version::HTTP_11 {
             true => Ok(Framing::Chunked(Chunked::default())),
             false => Err(Malformed::Coding),
         };
@@ -345,23 +346,20 @@ mod tests {
         );
         assert_eq!(framing(""), Ok(Framing::Close));
         assert_eq!(framing("Transfer-Encoding: Chunked\r\n"), Ok(chunked));
-        for wrong in [
+        // The coding counts, whatever the length says.
+        assert_eq!(
+            framing("Content-Length: 7\r\nTransfer-Encoding: chunked\r\n"),
+            Ok(chunked)
+        );
+        let codings = [
             "gzip, chunked",
             "chunked, gzip",
             "gzip",
             "chunked,",
             "",
             "chunked\r\nTransfer-Encoding: chunked",
-        ] {
-            let fields = format!("Transfer-Encoding: {wrong}\r\n");
-            assert_eq!(framing(&fields), Err(Malformed::Coding), "{wrong}");
-        }
-        // The coding counts, whatever the length says.
-        assert_eq!(
-            framing("Content-Length: 7\r\nTransfer-Encoding: chunked\r\n"),
-            Ok(chunked)
-        );
-        for wrong in [
+        ];
+        let lengths = [
             "+7",
             "-7",
             "7 7",
@@ -370,14 +368,17 @@ mod tests {
             "",
             "7a",
             "18446744073709551616",
+            "7\r\nContent-Length: 8",
+        ];
+        for (name, error, wrong) in [
+            ("Transfer-Encoding", Malformed::Coding, &codings[..]),
+            ("Content-Length", Malformed::Length, &lengths),
         ] {
-            let fields = format!("Content-Length: {wrong}\r\n");
-            assert_eq!(framing(&fields), Err(Malformed::Length), "{wrong}");
+            for wrong in wrong {
+                let fields = format!("{name}: {wrong}\r\n");
+                assert_eq!(framing(&fields), Err(error), "{fields}");
+            }
         }
-        assert_eq!(
-            framing("Content-Length: 7\r\nContent-Length: 8\r\n"),
-            Err(Malformed::Length)
-        );
         for (code, method) in [
             (204, Method::GET),
             (304, Method::GET),

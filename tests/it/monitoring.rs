@@ -11,6 +11,8 @@ use serde_json::Value;
 /// Labels that Prometheus adds, or that histograms have.
 const ADDED: [&str; 3] = ["instance", "job", "le"];
 
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
+
 fn file(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring");
     fs::read_to_string(path.join(name)).unwrap()
@@ -29,18 +31,12 @@ fn label(cell: &str) -> Option<(String, BTreeSet<String>)> {
     Some((code.next()?, code.collect()))
 }
 
-/// The operator's manual.
-fn operations() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
-    fs::read_to_string(path).unwrap()
-}
-
 impl Known {
     /// From the table in docs/operations.md, which a unit test compares with the program's own text: that one leaves
     /// out families of which there is no series yet.
     fn read() -> Self {
         let mut known = Self::default();
-        for row in operations()
+        for row in OPERATIONS
             .lines()
             .filter(|line| line.starts_with("| `session_gateway_"))
         {
@@ -172,16 +168,19 @@ fn the_dashboard_asks_for_metrics_that_there_are() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
+/// The alerts' names, and what stands below each.
+fn rules(alerts: &str) -> impl Iterator<Item = (&str, &str)> {
+    let rules = alerts.split("\n      - alert: ").skip(1);
+    rules.map(|rule| rule.split_once('\n').unwrap())
+}
+
 #[test]
 fn the_alerts_ask_for_metrics_that_there_are() {
     let text = file("alerts.yml");
-    let rules: Vec<&str> = text.split("\n      - alert: ").skip(1).collect();
-    assert!(rules.len() > 10);
     let mut names = BTreeSet::new();
     let known = Known::read();
     let mut faults = Vec::new();
-    for rule in rules {
-        let (name, rest) = rule.split_once('\n').unwrap();
+    for (name, rest) in rules(&text) {
         assert!(names.insert(name), "{name} is there twice");
         let expression = rest.strip_prefix("        expr: ").unwrap();
         let expression = expression.strip_prefix(">-\n").unwrap_or(expression);
@@ -202,19 +201,15 @@ fn the_alerts_ask_for_metrics_that_there_are() {
         let summary = rest.split_once("          summary: \"").unwrap().1;
         assert!(summary.trim_end().ends_with('"'), "{name}: {summary}");
     }
+    assert!(names.len() > 10);
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
 #[test]
 fn every_alert_says_what_to_do_in_the_operators_manual() {
     let alerts = file("alerts.yml");
-    let alerts = alerts.lines().filter_map(|line| {
-        let name = line.trim_start().strip_prefix("- alert: ")?;
-        Some(name.to_owned())
-    });
-    let alerts: BTreeSet<String> = alerts.collect();
-    let manual = operations();
-    let table = manual.split("\n| alert | ").nth(1).unwrap();
+    let alerts: BTreeSet<&str> = rules(&alerts).map(|(name, _)| name).collect();
+    let table = OPERATIONS.split("\n| alert | ").nth(1).unwrap();
     let rows = table
         .lines()
         .skip(2)
@@ -223,7 +218,7 @@ fn every_alert_says_what_to_do_in_the_operators_manual() {
     for row in rows {
         let names = row.split('|').nth(1).unwrap();
         for name in names.split('`').skip(1).step_by(2) {
-            assert!(told.insert(name.to_owned()), "{name} is there twice");
+            assert!(told.insert(name), "{name} is there twice");
         }
     }
     assert!(alerts.len() > 10);

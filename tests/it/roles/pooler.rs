@@ -27,6 +27,9 @@ const SESSIONS: usize = 8;
 /// Connections of the pooler to the server, for twenty of the gateways'.
 const SERVERS: usize = 3;
 
+/// What a pooler says that takes a connection with parameters and drops them.
+const IGNORES_OPTIONS: &str = "ignore_startup_parameters = extra_float_digits,options";
+
 #[test]
 fn a_hundred_thousand_requests_are_never_mixed_up() {
     let site = Database::postgres();
@@ -108,10 +111,7 @@ fn a_pooler_that_nobody_told_of_is_refused_by_name() {
     for (lines, why) in [
         (&[][..], "unsupported startup parameter"),
         (&["pool_mode = session"], "unsupported startup parameter"),
-        (
-            &["ignore_startup_parameters = extra_float_digits,options"],
-            "has lost the lock_timeout",
-        ),
+        (&[IGNORES_OPTIONS], "has lost the lock_timeout"),
     ] {
         let pooler = PgBouncer::with(&site, SERVERS, lines);
         let output = Gateway::before(&pooler.to(&site), &app).fails();
@@ -132,8 +132,7 @@ fn a_pooler_that_nobody_told_of_is_refused_by_name() {
 #[test]
 fn a_pooler_that_nobody_told_of_keeps_no_setting_of_ours_for_others() {
     let site = Database::postgres();
-    let ignored = "ignore_startup_parameters = extra_float_digits,options";
-    let pooler = PgBouncer::with(&site, 1, &[ignored]);
+    let pooler = PgBouncer::with(&site, 1, &[IGNORES_OPTIONS]);
     let output = Gateway::before(&pooler.to(&site), &tells_user()).fails();
     assert_eq!(output.status.code(), Some(1));
     // The only connection to the server was the gateway's before. PgBouncer itself sets what it knows of.
