@@ -3,11 +3,12 @@
 use std::{
     fmt,
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -59,8 +60,7 @@ pub struct Connection {
     pub heard: Heard,
     scheme: Scheme,
     streams: AtomicUsize,
-    /// As many as the server allows.
-    allowed: watch::Receiver<usize>,
+    driver: Driver,
     /// Serves no new requests.
     retired: AtomicBool,
     idle_since: Mutex<Instant>,
@@ -77,7 +77,7 @@ impl fmt::Debug for Connection {
 #[derive(Clone)]
 struct Tasks {
     alive: watch::Receiver<()>,
-    /// Who waits for what one of them reads.
+    /// Who waits for the server's first SETTINGS.
     reads: Arc<AtomicWaker>,
 }
 
@@ -113,6 +113,40 @@ where
     }
 }
 
+/// What hyper does on a connection, until it is over.
+#[derive(Clone)]
+struct Driver(Arc<Mutex<Option<Box<Hyper>>>>);
+
+/// A connection as hyper has it.
+type Hyper = hyper::client::conn::http2::Connection<TokioIo<Socket>, Body, Tasks>;
+
+impl Driver {
+    fn new(connection: Hyper) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::new(connection)))))
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whether it ends or panics: it is gone then, and who waits for it is told so.
+        let Some(mut connection) = place.take() else {
+            return Poll::Ready(());
+        };
+        let polled = Pin::new(&mut connection).poll(cx);
+        if polled.is_pending() {
+            *place = Some(connection);
+        }
+        polled.map(drop)
+    }
+
+    /// How many streams the server allows; `None` when the connection is over. The server may lower it at any time (RFC
+    /// 9113, section 6.5.2), and what is more than it allows would wait inside h2: this is what h2 itself goes by.
+    fn allowed(&self) -> Option<usize> {
+        let connection = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = connection.as_ref()?;
+        Some(connection.current_max_send_streams())
+    }
+}
+
 impl Connection {
     /// Speaks HTTP/2 on a socket, and waits until the server does, too, and has said how many streams it allows.
     pub async fn begin(socket: Socket, heard: Heard, scheme: Scheme) -> Result<Arc<Self>, Unsent> {
@@ -134,22 +168,22 @@ impl Connection {
             .keep_alive_timeout(PING_WITHIN)
             .handshake(TokioIo::new(socket))
             .await?;
-        let (told, mut allowed) = watch::channel(0);
-        // Not by `execute`, or it would wake itself.
+        let driver = Driver::new(connection);
+        let drives = driver.clone();
+        let ends = reads.clone();
+        // Not by `execute`: this task reads nothing.
         tasks.spawn(async move {
-            let mut connection = pin!(connection);
-            let ended = poll_fn(|cx| {
-                // SETTINGS are read by another task, at any time, and hyper tells this one only of requests.
-                reads.register(cx.waker());
-                let polled = connection.as_mut().poll(cx);
-                let most = connection.current_max_send_streams();
-                told.send_if_modified(|allowed| std::mem::replace(allowed, most) != most);
-                polled
-            });
-            let _ = ended.await;
+            poll_fn(|cx| drives.poll(cx)).await;
+            ends.wake();
         });
-        // The other end is dropped when the connection is over.
-        if allowed.wait_for(|most| *most > 0).await.is_err() {
+        let allows_some = poll_fn(|cx| {
+            reads.register(cx.waker());
+            match driver.allowed() {
+                Some(0) => Poll::Pending,
+                allowed => Poll::Ready(allowed.is_some()),
+            }
+        });
+        if !allows_some.await {
             return Err(Unsent::NotHttp2);
         }
         Ok(Arc::new(Self {
@@ -157,7 +191,7 @@ impl Connection {
             heard,
             scheme,
             streams: AtomicUsize::new(0),
-            allowed,
+            driver,
             retired: AtomicBool::new(false),
             idle_since: Mutex::new(Instant::now()),
             _alive: alive,
@@ -166,7 +200,7 @@ impl Connection {
 
     /// Takes a stream, if one is free.
     fn open(self: &Arc<Self>) -> Option<Stream> {
-        let most = MOST_STREAMS.min(*self.allowed.borrow());
+        let most = MOST_STREAMS.min(self.driver.allowed()?);
         let one_more = |streams: usize| (streams < most).then_some(streams + 1);
         let before = self
             .streams
