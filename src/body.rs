@@ -60,6 +60,19 @@ pub enum Cut {
     Off,
 }
 
+impl BodyError {
+    /// What to look for: I/O errors and parser states, which never quote what was sent.
+    pub fn cause(&self) -> String {
+        let Self::Broken(error) = self else {
+            return self.to_string();
+        };
+        match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        }
+    }
+}
+
 impl From<hyper::Error> for BodyError {
     fn from(error: hyper::Error) -> Self {
         Self::Broken(Box::new(error))

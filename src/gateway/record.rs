@@ -17,7 +17,7 @@ use super::{
     trace,
 };
 use crate::{
-    body::Watch,
+    body::{BodyError, Watch},
     config::{Access, Config, Field, Log, Route, SessionMode, Target},
     error::Code,
     telemetry::{
@@ -259,6 +259,21 @@ impl Record {
     /// The answer has come to its end.
     pub fn ended(&mut self) {
         self.complete = true;
+    }
+
+    /// The answer has come to an end before its end.
+    pub fn broke_off(&self, error: &BodyError) {
+        // What the gateway cuts off by itself is no fault of the upstream.
+        if matches!(error, BodyError::Cut) {
+            return;
+        }
+        let route = self.counting.route(self.route);
+        tracing::warn!(
+            upstream = route.map(|route| route.upstream.as_str()),
+            request_id = self.request_id.to_str().ok(),
+            cause = error.cause(),
+            "an upstream's answer broke off"
+        );
     }
 
     /// Others may be served in its place.

@@ -71,7 +71,10 @@ impl HttpBody for Recorded {
         match &frame {
             None => record.ended(),
             Some(Ok(frame)) => record.sent(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(_)) => *is_broken = true,
+            Some(Err(error)) => {
+                *is_broken = true;
+                record.broke_off(error);
+            }
         }
         if body.is_end_stream() {
             // Its line is written later: hyper keeps the body until its last byte has left.

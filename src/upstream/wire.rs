@@ -37,13 +37,13 @@ const USUAL_REQUEST: usize = 2 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
     /// Of the socket.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     /// The server closed it.
     #[error("the connection was closed before the whole answer had come")]
     Closed,
     /// What came is not HTTP/1.1.
-    #[error("{0}")]
+    #[error(transparent)]
     Malformed(#[from] Malformed),
 }
 

@@ -108,6 +108,13 @@ fn an_answer_that_breaks_off_and_a_client_that_leaves_are_logged() {
         (&line["status"], &line["sent"], &line["aborted"]),
         (&200.into(), &5.into(), &true.into())
     );
+    let said = gateway.process.wait_for("an upstream's answer broke off");
+    let id = line["request_id"].as_str().unwrap();
+    assert!(
+        said.contains(id) && said.contains("upstream=\"app\""),
+        "{said}"
+    );
+    assert!(said.contains("cause=\"the connection was closed"), "{said}");
 
     let app = Upstream::start();
     let gate = Gate::default();
@@ -122,6 +129,7 @@ fn an_answer_that_breaks_off_and_a_client_that_leaves_are_logged() {
     drop(client);
     let line = &lines(&gateway, "/left", 1)[0];
     assert_eq!(line["status"], 499);
+    assert!(!gateway.log().contains("broke off"), "nobody's fault");
     gate.open();
     // An answer without a body, and one to HEAD, have come to their end.
     app.answers(reply(200).body("some"));
