@@ -96,6 +96,11 @@ impl Forward<'_> {
                     check_response(&answered.response, &self.upstream.name, self.handshake)?;
                     return Ok(answered);
                 }
+                // That was no try.
+                Err(Unanswered::Ended(unsent)) => {
+                    request = *unsent;
+                    continue;
+                }
                 // The server has not looked at it.
                 Err(Unanswered::NotSent(request)) => match kept(request) {
                     Some(request) => request,

@@ -77,7 +77,7 @@ impl fmt::Debug for Connection {
 #[derive(Clone)]
 struct Tasks {
     alive: watch::Receiver<()>,
-    /// Who waits for the server's first SETTINGS.
+    /// Who waits for what one of them reads.
     reads: Arc<AtomicWaker>,
 }
 
@@ -169,21 +169,25 @@ impl Connection {
             .handshake(TokioIo::new(socket))
             .await?;
         let driver = Driver::new(connection);
-        let drives = driver.clone();
-        let ends = reads.clone();
-        // Not by `execute`: this task reads nothing.
-        tasks.spawn(async move {
-            poll_fn(|cx| drives.poll(cx)).await;
-            ends.wake();
-        });
-        let allows_some = poll_fn(|cx| {
+        let begun = Arc::new(AtomicWaker::new());
+        let (drives, tells) = (driver.clone(), begun.clone());
+        // Not by `execute`, or it would wake itself.
+        tasks.spawn(poll_fn(move |cx| {
+            // SETTINGS and GOAWAY are read by another task, at any time, and hyper tells this one only of requests.
             reads.register(cx.waker());
+            let polled = drives.poll(cx);
+            tells.wake();
+            polled
+        }));
+        let allows_some = poll_fn(|cx| {
+            begun.register(cx.waker());
             match driver.allowed() {
                 Some(0) => Poll::Pending,
                 allowed => Poll::Ready(allowed.is_some()),
             }
         });
-        if !allows_some.await {
+        // One that ends the connection after its first words speaks HTTP/2 all the same.
+        if !allows_some.await && heard.times() == 0 {
             return Err(Unsent::NotHttp2);
         }
         Ok(Arc::new(Self {
@@ -200,6 +204,9 @@ impl Connection {
 
     /// Takes a stream, if one is free.
     fn open(self: &Arc<Self>) -> Option<Stream> {
+        if self.streams.load(Ordering::Relaxed) >= MOST_STREAMS {
+            return None;
+        }
         let most = MOST_STREAMS.min(self.driver.allowed()?);
         let one_more = |streams: usize| (streams < most).then_some(streams + 1);
         let before = self
@@ -265,7 +272,8 @@ impl Shared {
             return Ok((stream, true));
         }
         let connection = open().await?;
-        let stream = connection.open().ok_or(Unsent::NotHttp2)?;
+        let closed = || std::io::Error::from(std::io::ErrorKind::ConnectionAborted);
+        let stream = connection.open().ok_or_else(closed)?;
         self.put(connection);
         Ok((stream, false))
     }

@@ -131,14 +131,22 @@ async fn check(server: &Arc<Server>, health: &Health, connect: Duration) -> Resu
     let agent = HeaderValue::from_static("session-gateway");
     headers.insert(header::USER_AGENT, agent);
     let asking = async {
-        let lease = server
-            .connection(true, connect.min(health.timeout), true)
-            .await
-            .map_err(|error| error.to_string())?;
-        match lease.send(request).await {
-            Ok(answered) => Ok(answered.into_response(health.timeout, None)),
-            Err(Unanswered::NotSent(_)) => Err("the check was turned away".to_owned()),
-            Err(Unanswered::Broken { error, .. }) => Err(format!("the check broke off: {error}")),
+        loop {
+            let lease = server
+                .connection(true, connect.min(health.timeout), true)
+                .await
+                .map_err(|error| error.to_string())?;
+            return match lease.send(request).await {
+                Ok(answered) => Ok(answered.into_response(health.timeout, None)),
+                Err(Unanswered::Ended(unsent)) => {
+                    request = *unsent;
+                    continue;
+                }
+                Err(Unanswered::NotSent(_)) => Err("the check was turned away".to_owned()),
+                Err(Unanswered::Broken { error, .. }) => {
+                    Err(format!("the check broke off: {error}"))
+                }
+            };
         }
     };
     let asked = timeout(health.timeout, asking).await;

@@ -439,6 +439,9 @@ enum Hyper {
 /// Why a request has no answer.
 #[derive(Debug)]
 pub enum Unanswered {
+    /// The connection, which was there before, had ended; nothing was sent. Another one may be taken, and as each of
+    /// these goes with its end, there is one at last that was not there before.
+    Ended(Box<Outgoing>),
     /// The server has not looked at it; here is the request again, if it is still there.
     NotSent(Option<Box<Outgoing>>),
     /// The connection broke before an answer came. The server may have acted.
@@ -492,7 +495,8 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// The request may have been carried out, unless it was [`NotSent`](Unanswered::NotSent).
+    /// The request may have been carried out, unless it was [`NotSent`](Unanswered::NotSent) or its connection had
+    /// [`Ended`](Unanswered::Ended).
     pub async fn send(mut self, request: Outgoing) -> Result<Answered, Unanswered> {
         let wire = match &mut self.way {
             Way::Wire(wire) => wire,
@@ -558,7 +562,11 @@ impl Hyper {
                 stream.retire();
                 http2::from_http2(&mut request);
             }
-            return Err(Unanswered::NotSent(Some(Box::new(request))));
+            let request = Box::new(request);
+            return Err(match reused {
+                true => Unanswered::Ended(request),
+                false => Unanswered::NotSent(Some(request)),
+            });
         }
         let error = failed.into_error();
         if let Self::Http2(stream) = self

@@ -18,6 +18,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
 const END_STREAM: u8 = 1;
@@ -96,6 +97,13 @@ impl Frames {
         self.send(RST_STREAM, 0, stream, &reason.to_be_bytes())
     }
 
+    /// Returns when the client has taken in all that was sent.
+    fn ping(&mut self) -> std::io::Result<()> {
+        self.send(PING, 0, 0, &[0; 8])?;
+        while self.next(PING)?.flags == 0 {}
+        Ok(())
+    }
+
     /// No stream after `last` was processed.
     fn go_away(&mut self, last: u32) -> std::io::Result<()> {
         let payload = [last.to_be_bytes(), 0_u32.to_be_bytes()].concat();
@@ -165,6 +173,32 @@ fn edge_20_a_request_that_goaway_leaves_out_goes_over_a_fresh_connection() {
     });
     let gateway = gateway(&peer);
     gateway.post("/").send().is_upstreams(204);
+    gateway.post("/").send().is_upstreams(204);
+    assert_eq!(
+        (requests.load(Ordering::SeqCst), peer.connections()),
+        (3, 2)
+    );
+}
+
+#[test]
+fn edge_20_a_connection_that_the_server_ends_costs_no_try() {
+    let (told, is_told) = mpsc::channel();
+    let (peer, requests) = server(move |number, frames, frame| match number {
+        // An answer under way keeps it open.
+        0 => {
+            frames.send(HEADERS, END_HEADERS, frame.stream, &[0x80 | 8])?;
+            frames.go_away(frame.stream)?;
+            frames.ping()?;
+            let _ = told.send(());
+            Ok(())
+        }
+        1 => frames.reset(frame.stream, REFUSED_STREAM),
+        _ => frames.answer(frame.stream),
+    });
+    let gateway = gateway(&peer);
+    let mut open = gateway.get("/").begin();
+    assert_eq!(open.head().unwrap().status, 200);
+    is_told.recv_timeout(PATIENCE).unwrap();
     gateway.post("/").send().is_upstreams(204);
     assert_eq!(
         (requests.load(Ordering::SeqCst), peer.connections()),
