@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::mpsc,
     time::{Duration, Instant},
 };
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::support::{
     Connection, Database, Gate, Gateway, PATIENCE, Reply, Served, Upstream, eventually,
-    gateway::Setup, http, reply,
+    free_address, gateway::Setup, http, reply,
 };
 
 /// More than sockets and the gateway may hold on the way; less than a whole large body.
@@ -283,10 +283,7 @@ fn a_body_over_the_limit_is_a_413() {
 
 #[test]
 fn an_upstream_that_cannot_be_reached_is_a_502() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let closed = free_address();
     let database = Database::sqlite();
     let gateway = Gateway::over(&database)
         .upstream_at("app", closed)

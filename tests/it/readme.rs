@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     Database, Django, Engine, Gateway, Process, Release, SECRET_KEY, Served as _, eventually,
-    from_tests_run,
+    free_address, from_tests_run,
     gateway::{ended, program},
 };
 
@@ -28,14 +28,6 @@ fn block(language: &str, text: &str) -> String {
     found
         .unwrap_or_else(|| panic!("no {language} with {text:?}"))
         .to_owned()
-}
-
-/// A port that is free now, below those that are given to outgoing connections.
-fn free_port() -> SocketAddr {
-    let ports = (20_000..30_000).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-    let start = usize::try_from(std::process::id()).unwrap() % 9_000;
-    let free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
-    ports.skip(start).find(free).unwrap()
 }
 
 /// The README's site: a folder with its secrets and its gateway.toml, a Django, and the gateway.
@@ -60,7 +52,7 @@ impl Site {
         assert!(made.status.success(), "{made:?}");
         let database = Database::empty(Engine::Sqlite);
         let django = Django::start(Release::V52, &database);
-        let address = free_port();
+        let address = free_address();
         let service = Process::start(&mut service(folder.path(), address));
         eventually("the service listens", || {
             TcpStream::connect(address).ok().map(|_| ())

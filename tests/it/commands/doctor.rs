@@ -10,7 +10,7 @@ use crate::support::{
     Database, Engine, Gateway, MariaDbServer, PgBouncer, PostgresServer, SECRET_KEY, Served as _,
     Upstream,
     database::{random_key, timestamp},
-    eventually,
+    eventually, free_address,
     gateway::Setup,
     rows,
 };
@@ -657,9 +657,7 @@ fn logins_that_do_not_hold() {
 #[test]
 fn services_and_sockets() {
     let scene = Scene::over(Engine::Sqlite);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = free.local_addr().unwrap();
-    drop(free);
+    let closed = free_address();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().map(|address| (taken, address)).unwrap();
     let setup = scene

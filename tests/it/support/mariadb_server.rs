@@ -1,10 +1,10 @@
 //! MariaDB servers of one test's own, which may be killed and reconfigured.
 
-use std::{net::TcpListener, path::PathBuf, process::Command, sync::Mutex};
+use std::{path::PathBuf, process::Command};
 
 use tempfile::TempDir;
 
-use super::{Database, Process, eventually, from_tests_run};
+use super::{Database, Process, eventually, free_port, from_tests_run};
 
 /// A MariaDB server. It is killed when this is dropped.
 pub struct MariaDbServer {
@@ -75,17 +75,4 @@ impl Drop for MariaDbServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// Below the ports that the system gives to outgoing connections, so that it is still free for a second start.
-fn free_port() -> u16 {
-    static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    let mut taken = TAKEN.lock().unwrap();
-    let port = (30_000..32_000)
-        .cycle()
-        .skip(std::process::id() as usize % 2_000)
-        .find(|port| !taken.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok())
-        .expect("a free port");
-    taken.push(port);
-    port
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 use sqlx::{Connection as _, postgres::PgConnectOptions, raw_sql};
 use tempfile::TempDir;
 
-use super::{Database, Process, from_tests_run, postgres_server::free_port};
+use super::{Database, Process, free_port, from_tests_run};
 
 /// A running PgBouncer. It is killed when this is dropped.
 pub struct PgBouncer {

@@ -1,10 +1,10 @@
 //! PostgreSQL servers of one test's own, which may be killed, reconfigured and promoted.
 
-use std::{net::TcpListener, process::Command, sync::Mutex};
+use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::{Database, Process, eventually, from_tests_run, process};
+use super::{Database, Process, eventually, free_port, from_tests_run, process};
 
 /// A PostgreSQL server. It is killed when this is dropped.
 pub struct PostgresServer {
@@ -132,23 +132,6 @@ impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// A port below those that the system gives to outgoing connections: it is still free for a second start.
-pub fn free_port() -> u16 {
-    (20_000..30_000)
-        .skip(std::process::id() as usize % 5_000)
-        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok_and(|_| claim(*port)))
-        .expect("a free port")
-}
-
-/// Whether no other test of this process has taken the port.
-fn claim(port: u16) -> bool {
-    static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    let mut taken = TAKEN.lock().unwrap();
-    let free = !taken.contains(&port);
-    taken.push(port);
-    free
 }
 
 /// The processes that this one has started.

@@ -1,22 +1,16 @@
 //! Servers that are left out, and that come back.
 
-use std::{
-    net::TcpListener,
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU16, Ordering},
 };
 
 use super::{before, metric, servers};
-use crate::support::{Reply, Served as _, Upstream, eventually, reply};
+use crate::support::{Reply, Served as _, Upstream, eventually, free_address, reply};
 
 #[test]
 fn edge_24_when_all_servers_are_down_it_is_said_at_once_and_they_are_tried_on() {
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = free_address();
     let gateway = before(&servers(&[free])).start();
     gateway
         .get("/")
