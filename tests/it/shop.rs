@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -258,6 +259,9 @@ impl Shop {
 
     /// Starts it on free ports with a folder of its own for what changes.
     fn start_with(command: &mut Command) -> Self {
+        // It chooses its ports some time before its servers have them: two at once could choose the same.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let data = tempfile::tempdir().unwrap();
         command
             .args(["--port", "0", "--folder"])
@@ -266,6 +270,7 @@ impl Shop {
             .arg(data.path());
         let process = Process::start(command);
         let address = process.address_after("open http://");
+        drop(starting);
         let config = fs::read_to_string(data.path().join("gateway.toml")).unwrap();
         Self {
             process,
