@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"io"
+	"math/rand"
 	"net"
 	"net/http"
 	"os"
@@ -79,7 +80,7 @@ func TestTheProgramsOfTheReadmeServe(t *testing.T) {
 	v := readVectors(t)
 	must(t, os.MkdirAll(filepath.Join(folder, "secrets"), 0o700))
 	must(t, os.WriteFile(filepath.Join(folder, "secrets", "orders_key"), []byte("base64:"+v.SecretB64+"\n"), 0o600))
-	address := freeAddress(t)
+	address := freeAddress()
 	must(t, os.WriteFile(filepath.Join(folder, "main.go"), []byte(strings.ReplaceAll(files[0], "127.0.0.1:3001", address)), 0o600))
 	run(folder, "go", "build", "-o", "orders", ".")
 	stop := start(t, folder, address)
@@ -94,12 +95,17 @@ func TestTheProgramsOfTheReadmeServe(t *testing.T) {
 	reads(t, &v, address)
 }
 
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
+// freeAddress has a port below those that the system gives to whoever asks for
+// any: it is still free when the program has been built.
+func freeAddress() string {
+	random := rand.New(rand.NewSource(time.Now().UnixNano()))
+	for {
+		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(10_000+random.Intn(4_000)))
+		if listener, err := net.Listen("tcp", address); err == nil {
+			listener.Close()
+			return address
+		}
+	}
 }
 
 // start runs the program until the test ends, or until it is stopped.

@@ -5,6 +5,7 @@ import http.client
 import inspect
 import json
 import os
+import random
 import re
 import socket
 import subprocess
@@ -49,12 +50,19 @@ def run(mark: str) -> dict[str, Any]:
     return names
 
 
+def free_port() -> int:
+    """One below those that the system gives to whoever asks for any: it stays free."""
+    while True:
+        port = random.randrange(10_000, 14_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 class Program:
     """One that is started as the README says, on a port of its own."""
 
     def __init__(self, text: str, command: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port: int = listener.getsockname()[1]
+        self.port = free_port()
         self.text, self.command = text, command.replace("3001", str(self.port))
 
     @contextlib.contextmanager
