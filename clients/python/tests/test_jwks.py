@@ -257,8 +257,8 @@ class Remote(unittest.TestCase):
             for start in (1, 30, 60):  # the status line, a field, the body
                 gateway = Gateway(self)
                 gateway.drips_from = start
-                with self.subTest(way=way, start=start), limit(0.3):
-                    with self.assertRaisesRegex(TimeoutError, "not answered within"):
+                with self.subTest(way=way, start=start):
+                    with limit(0.3), self.assertRaisesRegex(TimeoutError, "not answered within"):
                         gateway.ways()[way](KID)
                     gateway.drips_from = None
                     with self.assertRaisesRegex(ConnectionError, "could not be fetched"):
