@@ -190,8 +190,8 @@ impl Server {
                     for task in health.into_iter().chain(admin) {
                         task.abort();
                     }
-                    tracing::info!("another process serves new connections");
                     stage.send_replace(Stage::Closing);
+                    tracing::info!("another process serves new connections");
                 }
                 End::Close => {
                     stage.send_replace(Stage::Ending);
@@ -226,8 +226,8 @@ async fn leave(stage: &watch::Sender<Stage>, current: &Current) {
         tracing::info!(?delay, "shutting down: not ready any more");
         sleep(delay).await;
     }
-    tracing::info!("shutting down: no new connections");
     stage.send_replace(Stage::Closing);
+    tracing::info!("shutting down: no new connections");
 }
 
 async fn at_once(ends: &mut mpsc::Receiver<End>) {
