@@ -136,7 +136,7 @@ fn a_new_key_that_the_101_itself_made_is_the_one_that_counts() {
 #[test]
 fn the_database_away_is_no_logout_and_ends_websockets_after_the_grace_only() {
     let server = WebSockets::echo();
-    let scene = scene(&server, "recheck_grace = '1500ms'");
+    let scene = scene(&server, "recheck_grace = '5s'");
     let mut connection = opened(&scene.ask("/"));
     looked(&scene.gateway, "kept", 1.0);
     let file = scene.database.file();
@@ -148,11 +148,11 @@ fn the_database_away_is_no_logout_and_ends_websockets_after_the_grace_only() {
     std::fs::rename(&aside, &file).unwrap();
     looked(&scene.gateway, "kept", 2.0);
     still_echoes(&mut connection);
-    std::fs::rename(&file, &aside).unwrap();
     let since = Instant::now();
+    std::fs::rename(&file, &aside).unwrap();
     is_closed(&mut connection, (1013, "try again later"));
     assert!(
-        since.elapsed() >= Duration::from_millis(1400),
+        since.elapsed() >= Duration::from_secs(5),
         "{:?}",
         since.elapsed()
     );
@@ -173,8 +173,9 @@ fn the_close_frame_stands_between_two_frames_however_they_come() {
         });
         let scene = scene(&server, "");
         let mut connection = opened(&scene.ask("/"));
+        let mut got = connection.read_exactly(100_000);
         scene.database.delete(&scene.key);
-        let got = connection.rest().unwrap();
+        got.extend(connection.rest().unwrap());
         let place = got.len() - close.len();
         assert!(
             got.ends_with(&close),
@@ -189,7 +190,6 @@ fn the_close_frame_stands_between_two_frames_however_they_come() {
             sent.1.contains(&place),
             "seed {seed}: {place} is no end of a frame"
         );
-        assert!(place > 100_000, "{place} bytes came before");
     }
 }
 
