@@ -267,7 +267,7 @@ fn an_extension_never_costs_a_response_and_revives_nobody() {
     let database = Database::postgres();
     let app = Upstream::start();
     let gateway = rolling(&database, &app)
-        .line("django", "deadline = '500ms'")
+        .line("django", "deadline = '4s'")
         .start();
     let key = database.login(json!({}));
     let due = || ends_in(&database, &key, Duration::hours(1));

@@ -26,7 +26,7 @@ fn nothing_is_told(format: &str) {
     let gateway = Gateway::before(&database, &app)
         .route("path = '/members/'\nupstream = 'app'\nrequire = 'login'")
         .line("timeouts", "response_head = '2s'")
-        .line("django", "deadline = '500ms'")
+        .line("django", "deadline = '4s'")
         .line("admin", "address = '127.0.0.1:0'")
         .line("log", "fields = ['path', 'status', 'sid', 'user', 'user_agent', 'referer', 'error', 'request_id', 'route']")
         .argument("--log")
