@@ -19,6 +19,9 @@ const DEADLINE: Duration = Duration::from_secs(2);
 /// What a busy machine may add to it.
 const SLACK: Duration = Duration::from_secs(2);
 
+/// How soon after an outage all is as before.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// A database server of this test's own, because it is killed.
 trait Server {
     fn url(&self) -> String;
@@ -175,11 +178,7 @@ fn a_gateway_that_starts_without_its_database_recovers_by_itself(mut server: imp
     eventually("the gateway serves again", || {
         (gateway.get("/").session(&key).send().status == 200).then_some(())
     });
-    assert!(
-        back.elapsed() < Duration::from_secs(1) + SLACK,
-        "{:?}",
-        back.elapsed()
-    );
+    assert!(back.elapsed() < AGAIN + SLACK, "{:?}", back.elapsed());
     assert_eq!(app.last().user().as_deref(), Some("1"));
     eventually("ready", || {
         (gateway.health().get("/readyz").send().status == 200).then_some(())
@@ -232,10 +231,7 @@ impl Client {
                 took: began.elapsed(),
                 answer,
             };
-            if back
-                .get()
-                .is_some_and(|back| began > *back + Duration::from_secs(1))
-            {
+            if back.get().is_some_and(|back| began > *back + AGAIN + SLACK) {
                 served_again += 1;
             }
             self.asked.lock().unwrap().push(asked);
@@ -301,7 +297,7 @@ impl Asked {
             "a cookie was deleted"
         );
 
-        let again = self.began > outage.back + Duration::from_secs(1);
+        let again = self.began > outage.back + AGAIN + SLACK;
         let away = self.began > outage.gone && self.began + self.took < outage.started_again;
         match (answer.status, answer.code()) {
             (200, None) => assert!(!away, "served without a database"),
