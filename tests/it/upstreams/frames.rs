@@ -284,6 +284,8 @@ fn edge_21_a_client_that_leaves_resets_its_stream_and_no_other() {
         // An answer that does not end, and none at all.
         0 => frames.send(HEADERS, END_HEADERS, frame.stream, &[0x80 | 8]),
         1 => {
+            // One on which nothing came is taken for dead when its request is given up.
+            frames.ping()?;
             told.send(0).unwrap();
             for _ in 0..2 {
                 let reset = frames.next(RST_STREAM)?;
