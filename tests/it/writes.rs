@@ -112,7 +112,13 @@ fn session_cookie(answer: &Answer, name: &str) -> (String, Option<NaiveDateTime>
 #[test]
 fn a_deadlock_with_another_writer_on_postgresql_is_won_at_the_next_try() {
     // Whoever updates a row also wants what the other one holds. Ours waits for longer than the other, so it is
-    // the one that PostgreSQL ends.
+    // the one that PostgreSQL ends: each looks for a deadlock once, so long after it began to wait, and the other has
+    // to wait by then.
+    let database = Database::postgres();
+    database.execute(&format!(
+        "ALTER DATABASE {} SET deadlock_timeout = '3s'",
+        database.name()
+    ));
     let table = "CREATE SEQUENCE tries;
          CREATE FUNCTION wants_more() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
             PERFORM nextval('tries'), pg_advisory_xact_lock(7);
@@ -121,7 +127,7 @@ fn a_deadlock_with_another_writer_on_postgresql_is_won_at_the_next_try() {
          CREATE TRIGGER wants_more BEFORE UPDATE ON django_session
             FOR EACH ROW EXECUTE FUNCTION wants_more()";
     deadlock(
-        Database::postgres(),
+        database,
         table,
         "SELECT pg_advisory_xact_lock(7)",
         "SELECT 'x' FROM pg_locks WHERE locktype = 'advisory' AND NOT granted",
