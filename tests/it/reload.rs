@@ -72,14 +72,19 @@ fn edge_31_a_bad_file_changes_nothing_and_is_logged_with_every_line_that_is_wron
     assert!(!gateway.reload(&bad));
     gateway.get("/x/").send().is_upstreams(200);
 
-    let log = gateway.log();
     let file = gateway.file().display().to_string();
-    let problems: Vec<&str> = log
-        .lines()
-        .filter(|line| line.contains("the configuration was not reloaded"))
-        .filter_map(|line| line.split_once(&file))
-        .map(|(_, rest)| rest)
-        .collect();
+    let problems_of = |log: &str| -> Vec<String> {
+        log.lines()
+            .filter(|line| line.contains("the configuration was not reloaded"))
+            .filter_map(|line| line.split_once(&file))
+            .map(|(_, rest)| rest.to_owned())
+            .collect()
+    };
+    // What it has written may still be on its way.
+    let log = eventually("two problems are in the log", || {
+        Some(gateway.log()).filter(|log| problems_of(log).len() >= 2)
+    });
+    let problems = problems_of(&log);
     assert_eq!(problems.len(), 2, "{log}");
     let text = bad.text();
     for (problem, about) in problems.iter().zip(["request_bdy", "'nowhere'"]) {
