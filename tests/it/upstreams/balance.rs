@@ -109,10 +109,12 @@ fn edge_27_a_unix_socket_is_an_upstream_like_any_other() {
         )
         .start();
     for _ in 0..3 {
-        let answer = gateway.post("/a?b").session(&key).body("hello").send();
+        let answer = gateway.get("/").session(&key).send();
         assert_eq!(answer.is_upstreams(200).text(), "ok");
     }
     assert_eq!(app.connections(), 1);
+    let answer = gateway.post("/a?b").session(&key).body("hello").send();
+    assert_eq!(answer.is_upstreams(200).text(), "ok");
     let seen = app.last();
     assert_eq!(
         (seen.target.as_str(), seen.body.as_slice()),
