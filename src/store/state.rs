@@ -123,11 +123,13 @@ impl State {
             return;
         }
         let sentence = fault.to_string();
-        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        // The counter stays near the threshold: it is compared, never summed.
-        if failures > OPEN_AFTER {
-            self.failures.store(OPEN_AFTER, Ordering::Relaxed);
-        }
+        // The counter stays at the threshold: it is compared, never summed. In one step, so that an answer that comes
+        // meanwhile is not forgotten.
+        let one_more = |failures: u32| Some((failures + 1).min(OPEN_AFTER));
+        let before = self
+            .failures
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        let failures = before.unwrap_or_else(|before| before) + 1;
         if failures == 1 || failures == OPEN_AFTER {
             tracing::warn!(cause = %sentence, away = failures >= OPEN_AFTER, "the session database cannot be used");
         }
@@ -159,5 +161,25 @@ impl State {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_failures_in_a_row_are_an_outage_and_one_answer_ends_it() {
+        let state = State::default();
+        for _ in 0..OPEN_AFTER {
+            assert!(!state.is_away());
+            state.failed(&Fault::Timeout);
+        }
+        state.failed(&Fault::Timeout);
+        assert!(state.is_away() && state.cause().is_some());
+        state.succeeded();
+        assert!(!state.is_away() && state.cause().is_none());
+        state.failed(&Fault::Timeout);
+        assert!(!state.is_away());
     }
 }
