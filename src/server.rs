@@ -182,6 +182,10 @@ impl Server {
         let last = current.load();
         let under_way = UnderWay { last, all_gone };
         drop(shared);
+        if end == End::Leave {
+            // First: whoever finds this one not ready any more finds that its answers end their connections.
+            stage.send_replace(Stage::Leaving);
+        }
         draining.store(end != End::HandedOver, Ordering::Relaxed);
         let ending = async {
             match end {
@@ -221,7 +225,6 @@ impl Server {
 /// Load balancers get the time to notice.
 async fn leave(stage: &watch::Sender<Stage>, current: &Current) {
     let delay = current.load().config().drain_delay;
-    stage.send_replace(Stage::Leaving);
     if !delay.is_zero() {
         tracing::info!(?delay, "shutting down: not ready any more");
         sleep(delay).await;
