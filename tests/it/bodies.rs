@@ -340,9 +340,13 @@ fn an_upstream_that_is_too_slow_is_a_504() {
 
 #[test]
 fn a_timeout_of_a_route_counts_there_alone() {
-    let app = Upstream::with(|seen| {
-        if seen.target == "/slow/" || seen.target == "/" {
-            std::thread::sleep(Duration::from_millis(600));
+    let gate = Gate::default();
+    let held = gate.clone();
+    let app = Upstream::with(move |seen| {
+        match seen.target.as_str() {
+            "/slow/" => held.pass(),
+            // For longer than the other route allows.
+            _ => std::thread::sleep(Duration::from_millis(600)),
         }
         reply(200)
     });
@@ -353,6 +357,7 @@ fn a_timeout_of_a_route_counts_there_alone() {
         .get("/slow/")
         .send()
         .is_error(504, "upstream-timeout");
+    gate.open();
     gateway.get("/").send().is_upstreams(200);
 }
 
@@ -398,10 +403,14 @@ fn a_client_that_stalls_is_let_go() {
         "{answer:?}"
     );
     assert!(client.is_closed());
-    // Between two requests, in the middle of a head, before the first byte.
-    let mut client = gateway.get("/").begin();
+    // Between two requests; the first one has its time.
+    let patient = self::gateway(&app)
+        .line("timeouts", "idle = '300ms'")
+        .start();
+    let mut client = patient.get("/").begin();
     client.answer("GET").is_upstreams(200);
     assert!(client.is_closed());
+    // In the middle of a head, before the first byte.
     for start in ["GET / HTTP/1.1\r\nHost: shop.test\r\n", "G", ""] {
         let mut client = Connection::open(gateway.address());
         client.write(start.as_bytes()).unwrap();

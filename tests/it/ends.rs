@@ -112,14 +112,8 @@ fn edge_30_what_is_cut_at_the_end_of_the_grace_is_told() {
     assert_eq!(gateway.process.wait().code(), Some(0));
     gate.open();
     drop(clients);
-    let log = gateway.log();
-    let cut = log
-        .lines()
-        .find(|line| line.contains("shutdown_grace is over"));
-    assert!(
-        cut.is_some_and(|line| line.contains("requests=2 tunnels=0")),
-        "{log}"
-    );
+    let cut = gateway.process.wait_for("shutdown_grace is over");
+    assert!(cut.contains("requests=2 tunnels=0"), "{cut}");
 }
 
 #[test]
@@ -190,7 +184,8 @@ fn edge_30_connections_that_wait_to_be_accepted_are_served_before_the_socket_clo
 #[test]
 fn edge_30_a_tunnel_is_part_of_the_drain_and_gets_its_close_frame_within_the_grace() {
     let server = WebSockets::echo();
-    for (signal, grace) in [("TERM", "2s"), ("INT", "10m")] {
+    // Half of it is for what tunnels still carry, the other half for their goodbyes.
+    for (signal, grace) in [("TERM", "8s"), ("INT", "10m")] {
         let mut gateway = Gateway::alone(&server)
             .top(&format!("drain_delay = '0s'\nshutdown_grace = '{grace}'"))
             .start();
@@ -257,6 +252,5 @@ fn who_is_asked_to_end_while_the_database_is_waited_for_ends_in_order() {
     process.signal("TERM");
     let status = process.wait();
     assert_eq!(status.code(), Some(0), "{status}: {}", process.output());
-    let output = process.output();
-    assert!(output.contains("ending before it has begun"), "{output}");
+    process.wait_for("ending before it has begun");
 }

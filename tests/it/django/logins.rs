@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Site, claims, is_nobody};
-use crate::support::{Django, SECRET_KEY, Served as _};
+use crate::support::{Django, SECRET_KEY, Served as _, eventually};
 
 pub(super) fn a_login_at_django_is_known_to_the_upstream(site: &Site) {
     is_nobody(&claims(&site.gateway.get("/app/").send()));
@@ -215,6 +215,9 @@ pub(super) fn a_wrong_secret_key_costs_nobody_a_login(site: &Site) {
         );
     }
     let named = |line: &&str| line.contains("ERROR") && line.contains("SECRET_KEY");
+    eventually("the log says it", || {
+        wrong.log().lines().find(named).map(|_| ())
+    });
     assert_eq!(
         wrong.log().lines().filter(named).count(),
         1,
