@@ -96,7 +96,7 @@ pub async fn serve(socket: Socket, open: Place, place: usize, shared: Shared) {
         false => Protocol::Http1,
     };
     let metrics = gateway.metrics().clone();
-    let open = (open, metrics.connections_open.hold(protocol));
+    let open = (metrics.connections_open.hold(protocol), open);
     // Kept no longer: a connection may outlive many configurations.
     drop(gateway);
     let guard = Guard::new(transport, pace.clone(), is_h2, open);

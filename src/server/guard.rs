@@ -41,8 +41,9 @@ pub struct Guard {
     is_drained: bool,
     /// What is read and thrown away at the end.
     linger: Option<Box<Linger>>,
-    /// The connection counts for as long as somebody holds this, a tunnel too.
-    _open: (Place, Held),
+    /// The connection counts for as long as somebody holds this, a tunnel too. It counts no more when its place is free:
+    /// they are dropped in this order.
+    _open: (Held, Place),
 }
 
 /// How long, and for how many bytes, a client that is still sending is listened to after the last answer.
@@ -67,7 +68,7 @@ impl Default for Linger {
 
 impl Guard {
     /// Watches a connection on which HTTP/1.1 is spoken, or HTTP/2.
-    pub fn new(transport: Transport, pace: Arc<Pace>, is_h2: bool, open: (Place, Held)) -> Self {
+    pub fn new(transport: Transport, pace: Arc<Pace>, is_h2: bool, open: (Held, Place)) -> Self {
         Self {
             transport,
             pace,
