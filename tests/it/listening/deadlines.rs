@@ -142,16 +142,17 @@ fn edge_18_an_idle_connection_is_closed_and_http_2_says_so() {
 #[test]
 fn an_answer_that_takes_long_is_not_idling() {
     let app = Upstream::with(|_| {
-        std::thread::sleep(Duration::from_millis(1200));
+        std::thread::sleep(Duration::from_secs(4));
         reply(200).body("late")
     });
     let gateway = Gateway::alone(&app)
         .line("timeouts", "idle = '300ms'")
-        .line("timeouts", "head = '300ms'")
+        .line("timeouts", "head = '3s'")
         .start();
-    assert_eq!(gateway.get("/").send().text(), "late");
+    let mut begun = gateway.get("/").begin();
     let client = H2::open(gateway.address());
     assert_eq!(client.get("http://shop.test/").text(), "late");
+    assert_eq!(begun.answer("GET").text(), "late");
 }
 
 #[test]
