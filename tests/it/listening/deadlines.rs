@@ -9,7 +9,9 @@ use http::Request;
 
 use crate::{
     metrics::metrics,
-    support::{Connection, Gateway, H2, Served as _, Upstream, eventually, gateway::Setup, reply},
+    support::{
+        Connection, Gateway, H2, PATIENCE, Served as _, Upstream, eventually, gateway::Setup, reply,
+    },
 };
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -158,12 +160,15 @@ fn an_answer_that_takes_long_is_not_idling() {
 #[test]
 fn edge_18_a_client_that_does_not_read_its_answer_is_let_go() {
     const SIZE: usize = 64 * 1024 * 1024;
-    let app = Upstream::raw(|mut stream| {
+    let (tell, given_up) = std::sync::mpsc::channel();
+    let app = Upstream::raw(move |mut stream| {
         crate::support::http::head_lines(&mut std::io::BufReader::new(stream.try_clone().unwrap()))
             .unwrap();
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n");
         let _ = stream.write_all(head.as_bytes());
-        let _ = stream.write_all(&vec![b'x'; SIZE]);
+        if stream.write_all(&vec![b'x'; SIZE]).is_err() {
+            let _ = tell.send(());
+        }
     });
     let gateway = Gateway::alone(&app)
         .line("timeouts", "send = '500ms'")
@@ -175,12 +180,14 @@ fn edge_18_a_client_that_does_not_read_its_answer_is_let_go() {
         (metrics(&gateway)[overdue] == 1.0).then_some(())
     });
     assert!(client.rest().map_or(true, |rest| rest.len() < SIZE));
+    given_up.recv_timeout(PATIENCE).expect("it is given up");
 
     // In HTTP/2 one answer that has no room is reset; the connection stays.
     let client = H2::open(gateway.address());
     let request = Request::get("http://shop.test/").body(()).unwrap();
     let mut begun = client.begin(request, None).unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
+    // While nobody reads.
+    given_up.recv_timeout(PATIENCE).expect("it is given up");
     let error = begun.read(&client).unwrap_err();
     assert!(error.is_reset(), "{error}");
     let again = Request::get("http://shop.test/").body(()).unwrap();
