@@ -9,7 +9,8 @@ use std::{
 
 use super::{read_head, soon};
 use crate::support::{
-    Database, Gateway, Reply, Served as _, Upstream, eventually, gateway::Setup, reply, token,
+    Database, Gateway, Reply, Served as _, Upstream, eventually, free_address, gateway::Setup,
+    reply, token,
 };
 
 #[test]
@@ -70,10 +71,7 @@ fn a_request_that_meets_a_connection_that_is_closed_goes_over_a_fresh_one() {
 fn a_server_that_is_down_costs_no_request_and_serves_again_when_it_is_up() {
     let database = Database::sqlite();
     let up = Upstream::start();
-    let down = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let down = free_address();
     let gateway = behind_both(&database, down, &up).start();
     soon(|| all_are_served(&gateway, &up));
     let back = Upstream::start_at(down);
