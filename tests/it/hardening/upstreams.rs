@@ -4,7 +4,7 @@
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{read_head, soon};
@@ -41,22 +41,46 @@ fn what_a_server_may_have_done_is_never_asked_for_again() {
     }
 }
 
+/// A server that closes later than this after a request was sent may have begun with it: that is not sent again. On a busy
+/// machine the one of this test may be as late.
+const CROSSED: Duration = Duration::from_millis(100);
+
+/// Sends a request that may be sent again, and says whether it was served. Only where the server has closed late, it may
+/// be refused.
+#[track_caller]
+fn is_served(gateway: &Gateway, method: &str) -> bool {
+    let asked = Instant::now();
+    let answer = gateway.ask(method, "/").send();
+    if answer.status == 200 {
+        assert_eq!(answer.is_upstreams(200).text(), "ok", "{method}");
+        return true;
+    }
+    answer.is_error(502, "upstream-bad-response");
+    assert!(
+        asked.elapsed() >= CROSSED,
+        "{method}: {:?}",
+        asked.elapsed()
+    );
+    false
+}
+
 #[test]
 fn a_request_that_meets_a_connection_that_is_closed_goes_over_a_fresh_one() {
     let (app, served) = closing_when_asked_again();
     let gateway = Gateway::alone(&app).start();
+    let mut all = 0;
     for method in ["GET", "DELETE", "PUT", "OPTIONS"] {
-        for number in 0..10 {
-            let answer = gateway.ask(method, "/").send();
-            assert_eq!(answer.is_upstreams(200).text(), "ok", "{method} {number}");
-        }
+        let count = (0..10).filter(|_| is_served(&gateway, method)).count();
         let served = std::mem::take(&mut *served.lock().unwrap());
-        assert_eq!(served, vec![format!("{method} / HTTP/1.1"); 10]);
+        assert_eq!(served, vec![format!("{method} / HTTP/1.1"); count]);
+        all += count;
     }
+    // Every second one needs no fresh connection.
+    assert!(all > 20, "none went over a fresh connection");
     // What is not idempotent, or whose body is gone, cannot be sent again, not even here.
     for (method, body) in [("POST", ""), ("PUT", "hello"), ("GET", "hello")] {
         let refused = eventually("it meets a connection that is closed", || {
-            gateway.get("/").send().is_upstreams(200);
+            while !is_served(&gateway, "GET") {}
             served.lock().unwrap().clear();
             let answer = gateway.ask(method, "/").body(body).send();
             let served = served.lock().unwrap().len();
