@@ -20,8 +20,9 @@ const AT_ONCE: usize = 4;
 fn an_upload_that_an_upstream_does_not_read_leaves_nothing_open() {
     let gate = Gate::default();
     let app = stalled(&gate, |_| Ok(()));
+    // All are under way at the same time before the first is refused.
     let gateway = gateway(&app)
-        .line("timeouts", "response_head = '1s'")
+        .line("timeouts", "response_head = '5s'")
         .start();
     let before = sockets(&gateway);
     for round in 1..=2 {
