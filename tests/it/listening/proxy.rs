@@ -5,7 +5,10 @@ use tokio_rustls::rustls::version::TLS13;
 use super::tls::get;
 use crate::{
     metrics::metrics,
-    support::{Certificate, Connection, Gateway, Served as _, Upstream, gateway::Setup, tls::Tls},
+    support::{
+        Certificate, Connection, Gateway, Served as _, Upstream, eventually, gateway::Setup,
+        tls::Tls,
+    },
 };
 
 /// Version 2, from 198.51.100.7, with these extensions.
@@ -105,11 +108,11 @@ fn edge_28_nobody_else_speaks_proxy_protocol_and_nothing_else_is_spoken_there() 
             "{beginning:?}"
         );
     }
-    let counted = metrics(&gateway);
-    assert_eq!(
-        counted["connections_refused_total{reason=\"no_proxy_header\"}"],
-        4.0
-    );
+    // Just after they were closed.
+    eventually("they are counted", || {
+        let counted = metrics(&gateway);
+        (counted["connections_refused_total{reason=\"no_proxy_header\"}"] == 4.0).then_some(())
+    });
     assert_eq!(app.seen().len(), 0);
 }
 
