@@ -28,7 +28,7 @@ fn setup(app: &Upstream, trusted: &str) -> Setup {
     Gateway::alone(app)
         .listener("proxy_protocol = true")
         .line("gateway", &format!("trusted_proxies = {trusted}"))
-        .line("timeouts", "head = '500ms'")
+        .line("timeouts", "head = '2s'")
 }
 
 #[test]

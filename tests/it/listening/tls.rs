@@ -146,7 +146,7 @@ fn edge_18_a_handshake_that_never_ends_is_dropped() {
     let app = Upstream::start();
     let certificate = Certificate::new(&["shop.example"]);
     let gateway = setup(&app, &[&certificate])
-        .line("timeouts", "tls_handshake = '300ms'")
+        .line("timeouts", "tls_handshake = '2s'")
         .start();
     let mut silent = Connection::open(gateway.address());
     let mut half = Connection::open(gateway.address());
