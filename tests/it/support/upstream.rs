@@ -219,6 +219,10 @@ fn serve(stream: TcpStream, shared: &Shared, keeps: bool) -> std::io::Result<()>
         }
         let handler = Arc::clone(&shared.handler.lock().unwrap());
         let reply = handler(&seen);
+        if reply.closes {
+            // The end comes in one packet with the answer: who has it never takes the connection for an idle one.
+            rustix::net::sockopt::set_tcp_cork(&writer, true)?;
+        }
         writer.write_all(&reply.bytes(&seen.method))?;
         if reply.closes {
             return writer.shutdown(std::net::Shutdown::Both);
