@@ -136,14 +136,14 @@ fn a_connection_that_was_set_aside_ends_at_its_deadline_and_with_the_server() {
     let app = Upstream::start();
     let gateway = setup(&app).line("timeouts", "idle = '4s'").start();
     let mut client = Connection::open(gateway.address());
-    ask(&mut client, &gateway);
     let begun = Instant::now();
+    ask(&mut client, &gateway);
     set_aside(&gateway, 1);
     assert!(client.is_closed());
     assert!(begun.elapsed() > Duration::from_secs(3));
 
     let mut gateway = setup(&app)
-        .top("drain_delay = '0s'\nshutdown_grace = '2s'")
+        .top("drain_delay = '0s'\nshutdown_grace = '6s'")
         .start();
     let mut once_more = Connection::open(gateway.address());
     let mut silent = Connection::open(gateway.address());
