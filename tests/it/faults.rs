@@ -49,6 +49,8 @@ impl Site {
         let app = Upstream::start();
         let gateway = Gateway::before(&database, &app)
             .env("DATABASE_URL", &cutter.url(&database))
+            // What became of a write is found out within it, over a new connection.
+            .line("django", "deadline = '10s'")
             .start();
         Self {
             database,
