@@ -133,10 +133,13 @@ fn relay(number: usize, client: TcpStream, server: TcpStream, plan: &Arc<Mutex<P
                 let _ = to.write_all(message);
                 continue;
             }
+            let _held = gate.lock().unwrap();
             if cut == Cut::During {
+                // However fast the server is: an answer would leave a broken connection to the next write, which then
+                // breaks twice.
+                *losing.lock().unwrap() = Some(Box::new(|| ()));
                 let _ = to.write_all(message);
             }
-            let _held = gate.lock().unwrap();
             // The server first: it lets go of its locks when the client is gone.
             let _ = to.shutdown(Shutdown::Both);
             meanwhile();
