@@ -10,11 +10,11 @@ use http::Request;
 use crate::{
     metrics::metrics,
     support::{
-        Connection, Gateway, H2, PATIENCE, Served as _, Upstream, eventually, gateway::Setup, reply,
+        Connection, Gateway, H2, PATIENCE, Served as _, Upstream, eventually, frames::PREFACE,
+        gateway::Setup, reply,
     },
 };
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 /// HEADERS of stream 1 without END_HEADERS.
 const HALF_A_HEAD: &[u8] = b"\0\0\x03\x01\0\0\0\0\x01\x82\x86\x84";

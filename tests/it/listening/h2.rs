@@ -1,13 +1,11 @@
 //! HTTP/2 with a client library, without TLS.
 
-use std::io::Read as _;
-
 use http::Request;
 
 use crate::support::{
     Connection, Gateway, H2, Scene, Served as _, Upstream,
     database::random_key,
-    frames::{DATA, END_STREAM},
+    frames::{Frames, PREFACE, RST_STREAM, SETTINGS, frame, headers},
     reply,
 };
 
@@ -272,10 +270,9 @@ fn a_client_that_resets_what_it_asks_for_is_let_go() {
     let app = Upstream::start();
     let gateway = Gateway::alone(&app).start();
     let mut client = Connection::open(gateway.address());
-    client
-        .write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
-        .unwrap();
-    for number in 0..20_000_u32 {
+    let begin = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
+    client.write(&begin).unwrap();
+    for number in 0..20_000 {
         if client.write(&asked_and_reset(number).concat()).is_err() {
             break;
         }
@@ -286,47 +283,30 @@ fn a_client_that_resets_what_it_asks_for_is_let_go() {
     gateway.get("/").send().is_upstreams(200);
 
     // Nor does it help to wait for each answer first.
-    let mut client = Connection::open(gateway.address());
-    client
-        .write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
-        .unwrap();
-    let taken = (0..1000_u32).take_while(|number| {
+    let mut client = Frames::open(gateway.address());
+    let taken = (0..1000).take_while(|number| {
         let [head, reset] = asked_and_reset(*number);
-        client.write(&head).is_ok() && is_answered(&mut client) && client.write(&reset).is_ok()
+        let ended = |client: &Frames| {
+            let stream = client.streams.get(&stream(*number));
+            stream.is_some_and(|stream| stream.ended)
+        };
+        client.write(&head) && client.until(ended) && client.write(&reset)
     });
     assert!(taken.count() < 1000, "all were taken");
+    assert!(client.until(|client| client.closed), "it is not let go");
     gateway.get("/").send().is_upstreams(200);
+}
+
+/// A client's streams in their order (RFC 9113, section 5.1.1).
+fn stream(number: u32) -> u32 {
+    number * 2 + 1
 }
 
 /// HEADERS with :method GET, :scheme http, :path /, :authority a (RFC 7541, appendix A), and RST_STREAM (CANCEL).
 fn asked_and_reset(number: u32) -> [Vec<u8>; 2] {
-    let stream = (number * 2 + 1).to_be_bytes();
-    let head = [&b"\0\0\x06\x01\x05"[..], &stream, b"\x82\x86\x84\x41\x01a"].concat();
-    let reset = [&b"\0\0\x04\x03\0"[..], &stream, b"\0\0\0\x08"].concat();
-    [head, reset]
-}
-
-/// Reads to the end of an answer; `false` where the connection ends before.
-fn is_answered(client: &mut Connection) -> bool {
-    let mut read = |bytes: &mut [u8]| match client.reader().read_exact(bytes) {
-        Ok(()) => true,
-        Err(error) => {
-            assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock);
-            false
-        }
-    };
-    loop {
-        let mut head = [0; 9];
-        if !read(&mut head) {
-            return false;
-        }
-        let [high, middle, low, kind, flags, ..] = head;
-        let length = u32::from_be_bytes([0, high, middle, low]);
-        if !read(&mut vec![0; length as usize]) {
-            return false;
-        }
-        if kind == DATA && flags & END_STREAM != 0 {
-            return true;
-        }
-    }
+    let block = b"\x82\x86\x84\x41\x01a";
+    [
+        headers(stream(number), true, block),
+        frame(RST_STREAM, 0, stream(number), &8_u32.to_be_bytes()),
+    ]
 }

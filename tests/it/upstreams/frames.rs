@@ -12,17 +12,13 @@ use std::{
 
 use super::before;
 use crate::metrics::metrics;
-use crate::support::{PATIENCE, Served as _, Upstream};
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+use crate::support::{
+    PATIENCE, Served as _, Upstream,
+    frames::{
+        ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS,
+        frame,
+    },
+};
 
 /// RFC 9113, section 7.
 const INTERNAL_ERROR: u32 = 2;
@@ -45,19 +41,14 @@ impl Frames {
         stream.set_read_timeout(Some(PATIENCE))?;
         let mut preface = [0; 24];
         stream.read_exact(&mut preface)?;
-        assert_eq!(&preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        assert_eq!(preface, PREFACE);
         let mut frames = Self(stream);
         frames.send(SETTINGS, 0, 0, &[])?;
         Ok(frames)
     }
 
     fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> std::io::Result<()> {
-        let length = u32::try_from(payload.len()).unwrap();
-        let mut frame = length.to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.0.write_all(&frame)
+        self.0.write_all(&frame(kind, flags, stream, payload))
     }
 
     fn read(&mut self) -> std::io::Result<Frame> {
@@ -80,7 +71,7 @@ impl Frames {
         loop {
             let frame = self.read()?;
             if frame.kind == SETTINGS && frame.flags == 0 {
-                self.send(SETTINGS, 1, 0, &[])?;
+                self.send(SETTINGS, ACK, 0, &[])?;
             }
             if frame.kind == kind {
                 return Ok(frame);
@@ -100,7 +91,7 @@ impl Frames {
     /// Returns when the client has taken in all that was sent.
     fn ping(&mut self) -> std::io::Result<()> {
         self.send(PING, 0, 0, &[0; 8])?;
-        while self.next(PING)?.flags == 0 {}
+        while self.next(PING)?.flags != ACK {}
         Ok(())
     }
 
@@ -214,7 +205,7 @@ fn a_server_that_allows_no_more_streams_gets_no_more_requests_on_that_connection
         if number == 0 {
             let none: [u8; 6] = [0, 3, 0, 0, 0, 0]; // SETTINGS_MAX_CONCURRENT_STREAMS
             frames.send(SETTINGS, 0, 0, &none)?;
-            while frames.next(SETTINGS)?.flags == 0 {}
+            while frames.next(SETTINGS)?.flags != ACK {}
             let _ = told.send(());
         }
         Ok(())
